@@ -1,0 +1,249 @@
+"""The tables. Amounts are BIGINT micro-units; times are aware UTC; what is history is only ever appended to."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from billing.models.types import UtcDateTime
+
+BigId = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite numbers rows by itself only in an INTEGER key."""
+
+
+class AccountKind(StrEnum):
+    """Where an account stands in the tree."""
+
+    OPERATOR = "operator"
+    RESELLER = "reseller"
+    CUSTOMER = "customer"
+
+
+class AccountStatus(StrEnum):
+    """Only an active account makes new calls; a parked one broke an invariant and waits for a person."""
+
+    ACTIVE = "active"
+    BLOCKED = "blocked"
+    PARKED = "parked"
+    CLOSED = "closed"
+
+
+class IdentityKind(StrEnum):
+    """By what a switch tells us who pays."""
+
+    ACCOUNT_CODE = "account_code"
+    DID = "did"
+
+
+class WalletKind(StrEnum):
+    """A live wallet (`MONEY`) has a balance and a sequence; the others are ledger accounts, summed when asked."""
+
+    MONEY = "money"
+    INCOME = "income"
+    CASH = "cash"
+    ADJUSTMENT = "adjustment"
+
+
+class Account(SQLModel, table=True):
+    """Who pays: the operator at the root, resellers, customers."""
+
+    __tablename__ = "account"
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    parent_id: int | None = Field(default=None, foreign_key="account.id", index=True)
+    kind: AccountKind
+    name: str = Field(max_length=100, unique=True)
+    status: AccountStatus = AccountStatus.ACTIVE
+    currency: str = Field(max_length=3)
+    tariff_id: int | None = Field(default=None, foreign_key="tariff.id")
+    credit_limit_micros: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    max_calls: int | None = None
+    max_cps: int | None = None
+    barred: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class Identity(SQLModel, table=True):
+    """What a call carries that names its payer; unique, or two accounts would pay for one call."""
+
+    __tablename__ = "identity"
+    __table_args__ = (UniqueConstraint("kind", "value"),)
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    account_id: int = Field(foreign_key="account.id", index=True)
+    kind: IdentityKind
+    value: str = Field(max_length=100)
+
+
+class Tariff(SQLModel, table=True):
+    """A named set of rates; importing a deck makes the next version."""
+
+    __tablename__ = "tariff"
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    name: str = Field(max_length=100, unique=True)
+    currency: str = Field(max_length=3)
+    version: int = 1
+    rounding_mode: str = "half_up"
+    rounding_decimals: int = 4
+
+
+class RateRow(SQLModel, table=True):
+    """One prefix of a tariff: `facts` is what `rating.tariff.Rate.facts` wrote."""
+
+    __tablename__ = "rate"
+    __table_args__ = (UniqueConstraint("tariff_id", "prefix"),)
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    tariff_id: int = Field(foreign_key="tariff.id")
+    prefix: str = Field(max_length=32)
+    facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class Wallet(SQLModel, table=True):
+    """A balance of an account in one currency. `balance_micros` and `seq` are kept for MONEY wallets only."""
+
+    __tablename__ = "wallet"
+    __table_args__ = (UniqueConstraint("account_id", "kind", "currency"),)
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    account_id: int = Field(foreign_key="account.id", index=True)
+    kind: WalletKind
+    currency: str = Field(max_length=3)
+    balance_micros: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    seq: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+
+
+class LedgerTransaction(SQLModel, table=True):
+    """Two or more postings that sum to zero. `operation` is the caller's id: the same one never posts twice."""
+
+    __tablename__ = "ledger_transaction"
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    operation: str = Field(max_length=200, unique=True)
+    kind: str = Field(max_length=20)
+    reason: str = Field(default="", max_length=500)
+    actor: str = Field(max_length=100)
+    reverses_id: int | None = Field(default=None, foreign_key="ledger_transaction.id", unique=True)
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class Posting(SQLModel, table=True):
+    """One line of the ledger, never edited. `seq` numbers the postings of a MONEY wallet without gaps."""
+
+    __tablename__ = "posting"
+    __table_args__ = (UniqueConstraint("wallet_id", "seq"),)
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    transaction_id: int = Field(foreign_key="ledger_transaction.id", index=True)
+    wallet_id: int = Field(foreign_key="wallet.id", index=True)
+    amount_micros: int = Field(sa_column=Column(BigInteger, nullable=False))
+    currency: str = Field(max_length=3)
+    seq: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+
+
+class Operation(SQLModel, table=True):
+    """The outcome of a caller-made operation id, refusals included: the same id and body get the same answer."""
+
+    __tablename__ = "operation"
+    id: str = Field(primary_key=True, max_length=200)
+    body_hash: str = Field(max_length=64)
+    outcome: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class Cdr(SQLModel, table=True):
+    """The record of one call, exactly one for each."""
+
+    __tablename__ = "cdr"
+    __table_args__ = (Index("ix_cdr_account_ended", "account_id", "ended_at"), Index("ix_cdr_ended", "ended_at"))
+    call_id: str = Field(primary_key=True, max_length=200)
+    switch: str = Field(max_length=64)
+    account_id: int | None = Field(default=None, foreign_key="account.id")
+    direction: str = Field(max_length=10)
+    caller: str = Field(default="", max_length=200)
+    callee: str = Field(default="", max_length=200)
+    destination: str = Field(default="", max_length=100)
+    disposition: str = Field(max_length=20)
+    reason: str = Field(default="", max_length=40)
+    sip_status: int | None = None
+    cause: int | None = None
+    hung_up_by: str = Field(default="", max_length=20)
+    offered_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    answered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    ended_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    talk_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    billable_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    estimated: bool = False
+    cost_micros: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    currency: str = Field(default="", max_length=3)
+    transaction_id: int | None = Field(default=None, foreign_key="ledger_transaction.id")
+
+
+class Charge(SQLModel, table=True):
+    """What one account in the chain pays for a call, with the facts to price it again. `level` 0 is the payer."""
+
+    __tablename__ = "charge"
+    __table_args__ = (UniqueConstraint("call_id", "level"),)
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    call_id: str = Field(foreign_key="cdr.call_id", max_length=200)
+    level: int
+    account_id: int = Field(foreign_key="account.id", index=True)
+    wallet_id: int = Field(foreign_key="wallet.id")
+    to_wallet_id: int = Field(foreign_key="wallet.id")
+    amount_micros: int = Field(sa_column=Column(BigInteger, nullable=False))
+    currency: str = Field(max_length=3)
+    billed_s: int
+    facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class OutboxRow(SQLModel, table=True):
+    """A posting the live credit store has still to apply; `call_id` names the hold it replaces, if any."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index("ix_outbox_waiting", "applied_at", "id"),)
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    wallet_id: int = Field(foreign_key="wallet.id")
+    seq: int = Field(sa_column=Column(BigInteger, nullable=False))
+    amount_micros: int = Field(sa_column=Column(BigInteger, nullable=False))
+    call_id: str | None = Field(default=None, max_length=200)
+    applied_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class AuditRow(SQLModel, table=True):
+    """Who changed what, before and after; append-only."""
+
+    __tablename__ = "audit"
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    actor: str = Field(max_length=100)
+    action: str = Field(max_length=60)
+    subject: str = Field(max_length=200)
+    before: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    after: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+
+
+class User(SQLModel, table=True):
+    """A person who logs in; `must_change` marks a one-time password."""
+
+    __tablename__ = "panel_user"
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    login: str = Field(max_length=100, unique=True)
+    password_hash: str = Field(max_length=200)
+    role: str = Field(max_length=20)
+    must_change: bool = False
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class UserSession(SQLModel, table=True):
+    """A login that can be revoked: only the hash of its token is kept."""
+
+    __tablename__ = "panel_session"
+    token_hash: str = Field(primary_key=True, max_length=64)
+    user_id: int = Field(foreign_key="panel_user.id", index=True)
+    csrf: str = Field(max_length=64)
+    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    expires_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+
+
+class Meta(SQLModel, table=True):
+    """Small facts about the store, such as the version of the catalogue."""
+
+    __tablename__ = "meta"
+    key: str = Field(primary_key=True, max_length=40)
+    value: int = Field(sa_column=Column(BigInteger, nullable=False))

@@ -1,0 +1,1 @@
+"""Switches behind one port: nothing above `base` knows which kind a call is on."""

@@ -1,0 +1,1 @@
+"""The FastAPI app: panel, health, metrics. Never imports callctl."""
