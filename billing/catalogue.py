@@ -8,16 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlmodel import Session
+from sqlalchemy import update
+from sqlmodel import Session, col, select
 
-from billing.models import AccountKind, AccountStatus, IdentityKind
+from billing.models import AccountKind, AccountStatus, IdentityKind, Meta
 from rating.prefixes import PrefixMap
 from rating.tariff import Rate
+
+VERSION_KEY = "catalogue"
+"""The row of `meta` that counts changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One account in a chain of payers. `to_wallet_id`: who gets its money (the parent's wallet, or the operator's income)."""
+    """One account in a chain of payers, whatever its status.
+
+    `to_wallet_id`: who gets its money (the parent's wallet, or the operator's income).
+    """
 
     account_id: int
     name: str
@@ -46,7 +53,10 @@ class TariffBook:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The snapshot. `chains` maps an identity to its payers: the payer first, then its resellers, without the operator."""
+    """The snapshot.
+
+    `chains` maps an identity to its payers: the payer first, then its resellers, without the operator.
+    """
 
     version: int
     chains: Mapping[tuple[IdentityKind, str], tuple[Party, ...]] = field(repr=False)
@@ -65,9 +75,9 @@ def load_catalogue(session: Session) -> Catalogue:
 
 def catalogue_version(session: Session) -> int:
     """Return the version in SQL, cheaply."""
-    raise NotImplementedError
+    return session.exec(select(Meta.value).where(Meta.key == VERSION_KEY)).one()
 
 
 def bump_catalogue(session: Session) -> None:
     """Say that something a controller must know has changed. Called by every change of accounts and tariffs."""
-    raise NotImplementedError
+    session.execute(update(Meta).where(col(Meta.key) == VERSION_KEY).values(value=Meta.value + 1))

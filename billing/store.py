@@ -1,30 +1,169 @@
-"""The SQL store: engines, sessions, migrations. Sessions are synchronous and commit once, at the edge."""
+"""The SQL store: engines, sessions, migrations. Sessions are synchronous and commit once, at the edge.
+
+Locks are taken in one order everywhere, so that no two units of work wait for each other: keys that make a thing happen
+once (call records, operations), then wallets by id, then everything else. SQLite knows one lock, taken at the start.
+"""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy.engine import Engine
-from sqlmodel import Session
+import orjson
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlmodel import Session, SQLModel, create_engine
+
+BUSY_S = 10.0
+"""How long a unit of work waits for another one's lock."""
+STATEMENT_S = 60.0
+"""How long PostgreSQL lets one statement run."""
+MIGRATION_LOCK = 0x63616C6C
+"""The PostgreSQL advisory lock of whoever migrates."""
 
 
 def open_store(url: str) -> Engine:
     """Open SQLite (WAL, synchronous FULL, foreign keys, busy time-out, BEGIN IMMEDIATE) or PostgreSQL (psycopg 3)."""
-    raise NotImplementedError
+    where = make_url(url)
+    match where.get_backend_name():
+        case "sqlite":
+            return _open_sqlite(where)
+        case "postgresql":
+            return _open_postgresql(where)
+        case other:
+            raise ValueError(f"the store must be sqlite:///… or postgresql+psycopg://…, not {other}")
 
 
 @contextmanager
 def work(engine: Engine) -> Iterator[Session]:
     """One unit of work: commits at the end, rolls back on an error. Nothing below commits."""
-    raise NotImplementedError
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """Read one consistent state of the store without stopping any writer; writing fails, and nothing is kept."""
+    if engine.dialect.name == "sqlite":
+        snapshot = engine.execution_options(reading=True)
+    else:
+        snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with Session(snapshot, expire_on_commit=False) as session:
+        try:
+            yield session
+        finally:
+            session.rollback()
+
+
+def insert_or_skip(session: Session, table: type[SQLModel], rows: list[dict[str, Any]], returning: str) -> list[Any]:
+    """Insert rows unless a unique key holds them back; return `returning` of those that were written.
+
+    A key that another unit of work is just writing is waited for, and skipped if that one commits.
+    """
+    if not rows:
+        return []
+    on = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    written = on.insert(table).on_conflict_do_nothing().returning(getattr(table, returning))
+    return list(session.execute(written, rows).scalars())
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to the newest migration."""
-    raise NotImplementedError
+    """Bring the schema to the newest migration. Two processes that start at once do it once."""
+    with migrating(engine) as config:
+        command.upgrade(config, "head")
 
 
 def migrations_missing(engine: Engine) -> int:
     """Return how many migrations the store lacks."""
-    raise NotImplementedError
+    with reading(engine) as session:
+        have = MigrationContext.configure(session.connection()).get_current_heads()
+    scripts = ScriptDirectory.from_config(_alembic_config())
+    return len(list(scripts.iterate_revisions("heads", have or "base")))
+
+
+@contextmanager
+def migrating(engine: Engine) -> Iterator[Config]:
+    """Lock the store and yield what alembic's commands need; all they do is one transaction."""
+    config = _alembic_config()
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            # A migration may take its time, and so may waiting for one.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        yield config
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    folder = Path(__file__).with_name("migrations")
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    return config
+
+
+def _open_sqlite(where: URL) -> Engine:
+    if where.database and where.database != ":memory:":
+        Path(where.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        where,
+        connect_args={"timeout": BUSY_S},
+        json_serializer=_to_json,
+        json_deserializer=orjson.loads,
+        pool_size=8,
+        max_overflow=24,
+    )
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    # The driver would begin transactions by itself, late and without the write lock; `_begin_sqlite` does it instead.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and asks for the write lock later fails when another wrote in between: so writers
+    # take the lock at once, and readers never take it.
+    if connection.get_execution_options().get("reading"):
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        connection.exec_driver_sql("BEGIN DEFERRED")
+    else:
+        connection.exec_driver_sql("PRAGMA query_only = OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _open_postgresql(where: URL) -> Engine:
+    connect_args: dict[str, Any] = {"connect_timeout": 10}
+    if "options" not in where.query:
+        connect_args["options"] = (
+            f"-c statement_timeout={int(STATEMENT_S * 1000)} -c lock_timeout={int(BUSY_S * 1000)}"
+            f" -c idle_in_transaction_session_timeout={int(STATEMENT_S * 1000)}"
+        )
+    return create_engine(
+        where.set(drivername="postgresql+psycopg"),
+        connect_args=connect_args,
+        isolation_level="READ COMMITTED",
+        json_serializer=_to_json,
+        json_deserializer=orjson.loads,
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=24,
+    )
+
+
+def _to_json(value: Any) -> str:
+    return orjson.dumps(value).decode()

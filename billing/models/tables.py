@@ -4,13 +4,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from billing.models.types import UtcDateTime
+from billing.models.types import BigId, UtcDateTime, row_of, word_of
 
-BigId = BigInteger().with_variant(Integer(), "sqlite")
-"""SQLite numbers rows by itself only in an INTEGER key."""
+# Names that do not depend on the database, so that a later migration can drop what it must.
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
 
 
 class AccountKind(StrEnum):
@@ -51,17 +57,19 @@ class Account(SQLModel, table=True):
 
     __tablename__ = "account"
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
-    parent_id: int | None = Field(default=None, foreign_key="account.id", index=True)
-    kind: AccountKind
+    parent_id: int | None = Field(default=None, sa_column=row_of("account.id", nullable=True, index=True))
+    kind: AccountKind = Field(sa_column=Column(word_of(AccountKind), nullable=False))
     name: str = Field(max_length=100, unique=True)
-    status: AccountStatus = AccountStatus.ACTIVE
+    status: AccountStatus = Field(
+        default=AccountStatus.ACTIVE, sa_column=Column(word_of(AccountStatus), nullable=False)
+    )
     currency: str = Field(max_length=3)
-    tariff_id: int | None = Field(default=None, foreign_key="tariff.id")
+    tariff_id: int | None = Field(default=None, sa_column=row_of("tariff.id", nullable=True))
     credit_limit_micros: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     max_calls: int | None = None
     max_cps: int | None = None
     barred: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Identity(SQLModel, table=True):
@@ -70,8 +78,8 @@ class Identity(SQLModel, table=True):
     __tablename__ = "identity"
     __table_args__ = (UniqueConstraint("kind", "value"),)
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
-    account_id: int = Field(foreign_key="account.id", index=True)
-    kind: IdentityKind
+    account_id: int = Field(sa_column=row_of("account.id", index=True))
+    kind: IdentityKind = Field(sa_column=Column(word_of(IdentityKind), nullable=False))
     value: str = Field(max_length=100)
 
 
@@ -93,7 +101,7 @@ class RateRow(SQLModel, table=True):
     __tablename__ = "rate"
     __table_args__ = (UniqueConstraint("tariff_id", "prefix"),)
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
-    tariff_id: int = Field(foreign_key="tariff.id")
+    tariff_id: int = Field(sa_column=row_of("tariff.id"))
     prefix: str = Field(max_length=32)
     facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
 
@@ -102,10 +110,13 @@ class Wallet(SQLModel, table=True):
     """A balance of an account in one currency. `balance_micros` and `seq` are kept for MONEY wallets only."""
 
     __tablename__ = "wallet"
-    __table_args__ = (UniqueConstraint("account_id", "kind", "currency"),)
+    __table_args__ = (
+        UniqueConstraint("account_id", "kind", "currency"),
+        CheckConstraint("balance_micros BETWEEN -9007199254740991 AND 9007199254740991", name="balance_exact"),
+    )
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
-    account_id: int = Field(foreign_key="account.id", index=True)
-    kind: WalletKind
+    account_id: int = Field(sa_column=row_of("account.id"))
+    kind: WalletKind = Field(sa_column=Column(word_of(WalletKind), nullable=False))
     currency: str = Field(max_length=3)
     balance_micros: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     seq: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
@@ -120,18 +131,21 @@ class LedgerTransaction(SQLModel, table=True):
     kind: str = Field(max_length=20)
     reason: str = Field(default="", max_length=500)
     actor: str = Field(max_length=100)
-    reverses_id: int | None = Field(default=None, foreign_key="ledger_transaction.id", unique=True)
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    reverses_id: int | None = Field(default=None, sa_column=row_of("ledger_transaction.id", nullable=True, unique=True))
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Posting(SQLModel, table=True):
     """One line of the ledger, never edited. `seq` numbers the postings of a MONEY wallet without gaps."""
 
     __tablename__ = "posting"
-    __table_args__ = (UniqueConstraint("wallet_id", "seq"),)
+    __table_args__ = (
+        UniqueConstraint("wallet_id", "seq"),
+        CheckConstraint("amount_micros BETWEEN -9007199254740991 AND 9007199254740991", name="amount_exact"),
+    )
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
-    transaction_id: int = Field(foreign_key="ledger_transaction.id", index=True)
-    wallet_id: int = Field(foreign_key="wallet.id", index=True)
+    transaction_id: int = Field(sa_column=row_of("ledger_transaction.id", index=True))
+    wallet_id: int = Field(sa_column=row_of("wallet.id"))
     amount_micros: int = Field(sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(max_length=3)
     seq: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
@@ -144,17 +158,20 @@ class Operation(SQLModel, table=True):
     id: str = Field(primary_key=True, max_length=200)
     body_hash: str = Field(max_length=64)
     outcome: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Cdr(SQLModel, table=True):
     """The record of one call, exactly one for each."""
 
     __tablename__ = "cdr"
-    __table_args__ = (Index("ix_cdr_account_ended", "account_id", "ended_at"), Index("ix_cdr_ended", "ended_at"))
+    __table_args__ = (
+        Index("ix_cdr_account_ended", "account_id", "ended_at", "call_id"),
+        Index("ix_cdr_ended", "ended_at", "call_id"),
+    )
     call_id: str = Field(primary_key=True, max_length=200)
     switch: str = Field(max_length=64)
-    account_id: int | None = Field(default=None, foreign_key="account.id")
+    account_id: int | None = Field(default=None, sa_column=row_of("account.id", nullable=True))
     direction: str = Field(max_length=10)
     caller: str = Field(default="", max_length=200)
     callee: str = Field(default="", max_length=200)
@@ -164,15 +181,19 @@ class Cdr(SQLModel, table=True):
     sip_status: int | None = None
     cause: int | None = None
     hung_up_by: str = Field(default="", max_length=20)
-    offered_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
-    answered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
-    ended_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    offered_at: datetime = Field(sa_type=UtcDateTime)
+    answered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    ended_at: datetime = Field(sa_type=UtcDateTime)
     talk_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     billable_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     estimated: bool = False
     cost_micros: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(default="", max_length=3)
-    transaction_id: int | None = Field(default=None, foreign_key="ledger_transaction.id")
+    # Deferred: the record is written first, since it alone decides whether the call is new, then its postings.
+    transaction_id: int | None = Field(
+        default=None,
+        sa_column=row_of("ledger_transaction.id", nullable=True, deferred=True),
+    )
 
 
 class Charge(SQLModel, table=True):
@@ -183,9 +204,9 @@ class Charge(SQLModel, table=True):
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
     call_id: str = Field(foreign_key="cdr.call_id", max_length=200)
     level: int
-    account_id: int = Field(foreign_key="account.id", index=True)
-    wallet_id: int = Field(foreign_key="wallet.id")
-    to_wallet_id: int = Field(foreign_key="wallet.id")
+    account_id: int = Field(sa_column=row_of("account.id", index=True))
+    wallet_id: int = Field(sa_column=row_of("wallet.id"))
+    to_wallet_id: int = Field(sa_column=row_of("wallet.id"))
     amount_micros: int = Field(sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(max_length=3)
     billed_s: int
@@ -196,13 +217,13 @@ class OutboxRow(SQLModel, table=True):
     """A posting the live credit store has still to apply; `call_id` names the hold it replaces, if any."""
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_waiting", "applied_at", "id"),)
+    __table_args__ = (UniqueConstraint("wallet_id", "seq"), Index("ix_outbox_waiting", "applied_at", "id"))
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
-    wallet_id: int = Field(foreign_key="wallet.id")
+    wallet_id: int = Field(sa_column=row_of("wallet.id"))
     seq: int = Field(sa_column=Column(BigInteger, nullable=False))
     amount_micros: int = Field(sa_column=Column(BigInteger, nullable=False))
     call_id: str | None = Field(default=None, max_length=200)
-    applied_at: datetime | None = Field(default=None, sa_type=UtcDateTime)  # type: ignore[call-overload]
+    applied_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class AuditRow(SQLModel, table=True):
@@ -210,7 +231,7 @@ class AuditRow(SQLModel, table=True):
 
     __tablename__ = "audit"
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
-    at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    at: datetime = Field(sa_type=UtcDateTime)
     actor: str = Field(max_length=100)
     action: str = Field(max_length=60)
     subject: str = Field(max_length=200)
@@ -227,7 +248,7 @@ class User(SQLModel, table=True):
     password_hash: str = Field(max_length=200)
     role: str = Field(max_length=20)
     must_change: bool = False
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class UserSession(SQLModel, table=True):
@@ -235,10 +256,10 @@ class UserSession(SQLModel, table=True):
 
     __tablename__ = "panel_session"
     token_hash: str = Field(primary_key=True, max_length=64)
-    user_id: int = Field(foreign_key="panel_user.id", index=True)
+    user_id: int = Field(sa_column=row_of("panel_user.id", index=True))
     csrf: str = Field(max_length=64)
-    created_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
-    expires_at: datetime = Field(sa_type=UtcDateTime)  # type: ignore[call-overload]
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Meta(SQLModel, table=True):

@@ -1,13 +1,25 @@
-"""Column types: aware UTC times on every database."""
+"""Column types: aware UTC times and words of a fixed choice, the same on every database."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import DateTime
+from sqlalchemy import BigInteger, Column, DateTime, Enum, ForeignKey, Integer
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
+
+BigId = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite numbers rows by itself only in an INTEGER key."""
+
+
+def row_of(
+    target: str, *, nullable: bool = False, index: bool = False, unique: bool = False, deferred: bool = False
+) -> Column[int]:
+    """Point to the row of another table; `deferred` where the two are written in either order."""
+    key = ForeignKey(target, deferrable=True, initially="DEFERRED") if deferred else ForeignKey(target)
+    return Column(BigId, key, nullable=nullable, index=index or None, unique=unique or None)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -29,3 +41,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def word_of(choice: type[StrEnum]) -> Enum:
+    """Store a choice as the word itself: readable in SQL, and a new word needs no change of a database type."""
+    return Enum(
+        choice,
+        native_enum=False,
+        create_constraint=False,
+        length=20,
+        values_callable=lambda words: [word.value for word in words],
+    )
