@@ -20,6 +20,7 @@ from billing.models.tables import (
     UserSession,
     Wallet,
     WalletKind,
+    id_of,
 )
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "UserSession",
     "Wallet",
     "WalletKind",
+    "id_of",
 ]

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from billing.models.types import BigId, UtcDateTime, row_of, word_of
@@ -52,10 +52,17 @@ class WalletKind(StrEnum):
     ADJUSTMENT = "adjustment"
 
 
+ONE_ROOT = text("kind = 'operator'")
+
+
 class Account(SQLModel, table=True):
     """Who pays: the operator at the root, resellers, customers."""
 
     __tablename__ = "account"
+    __table_args__ = (
+        # One root, however many start to make it.
+        Index("uq_account_operator", "kind", unique=True, sqlite_where=ONE_ROOT, postgresql_where=ONE_ROOT),
+    )
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
     parent_id: int | None = Field(default=None, sa_column=row_of("account.id", nullable=True, index=True))
     kind: AccountKind = Field(sa_column=Column(word_of(AccountKind), nullable=False))
@@ -268,3 +275,10 @@ class Meta(SQLModel, table=True):
     __tablename__ = "meta"
     key: str = Field(primary_key=True, max_length=40)
     value: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+def id_of(row: Account | Wallet | Tariff | LedgerTransaction) -> int:
+    """Return the id of a row that has been written."""
+    if row.id is None:
+        raise LookupError(f"this {type(row).__name__} has not been written yet")
+    return row.id

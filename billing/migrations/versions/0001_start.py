@@ -101,6 +101,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_account"),
         sa.UniqueConstraint("name", name="uq_account_name"),
     )
+    one_root = sa.text("kind = 'operator'")
+    op.create_index(
+        "uq_account_operator", "account", ["kind"], unique=True, sqlite_where=one_root, postgresql_where=one_root
+    )
     op.create_index("ix_account_parent_id", "account", ["parent_id"])
     op.create_table(
         "panel_session",
