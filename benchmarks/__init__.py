@@ -1,0 +1,1 @@
+"""What the budgets say, measured: each module is run as `python -m benchmarks.NAME`."""

@@ -5,6 +5,8 @@ RatingError
 └── TariffError    steps, increments, prefixes that describe no rate
 """
 
+from __future__ import annotations
+
 
 class RatingError(ValueError):
     """Anything rating refuses to work with. `code` is stable."""
