@@ -46,8 +46,8 @@ class CallEnded:
     """The billed leg (or an offer that never got one) is over, by the switch's own clock.
 
     `cause` is Q.850, 0 where unknown. `dial_status` where never answered: busy, no_answer, cancelled, failed.
-    `hung_up_by`: caller, callee, switch or "". `answered_at` where the switch tells it with the end (the answer may have
-    been missed).
+    `hung_up_by`: caller, callee, switch or "". `answered_at` where the switch tells it with the end (the answer may
+    have been missed).
     """
 
     call_id: str

@@ -1,0 +1,482 @@
+"""The life of one call, as a pure state machine: inputs in, effects out; no I/O, no clock.
+
+    OFFERED --held--> RINGING --answered--> TALKING --ended--> ENDED
+       └──refused──────────┴──ended unanswered──────────────────^
+
+The shell (`controller.py`) feeds `step` one input at a time and carries the effects out in order; what they bring back
+(`HoldReplied`, `Commanded`) are inputs again. Inputs may come doubled, late or in any order: what no longer fits is
+ignored. Times: `at` are the switch's own stamps; `mono` is the controller's monotonic clock, used for differences only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, assert_never
+
+from billing.cdrs import EndedCall, EndedCharge
+from billing.credit.store import Held, HoldCode, NotHeld, Share
+from callctl import refusals
+from callctl.admission import Terms, dialled
+from callctl.switches.base import CallAnswered, CallEnded, CallOffered, Direction, Outcome, Refusal
+from rating.pricing import billable_seconds, cost
+
+HOLD_TRIES = 3
+"""How often a hold is tried again with less when money is short: other calls may take money in between."""
+
+OVERRUN_MS = 2_000
+"""A switch ends a call some milliseconds after its limit; up to this much beyond what was paid for is not charged."""
+
+
+class Stage(StrEnum):
+    """Where a call is in its life."""
+
+    OFFERED = "offered"
+    RINGING = "ringing"
+    TALKING = "talking"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How much time is held, and when it is renewed. Seconds."""
+
+    slice_s: int = 60
+    renew_before_s: float = 20.0
+    last_try_s: float = 1.0
+    ring_s: int = 90
+
+
+@dataclass(slots=True)
+class Call:
+    """A call the controller is in charge of. Only `step` and recovery change it."""
+
+    call_id: str
+    switch: str
+    direction: Direction
+    account_code: str
+    caller: str
+    callee: str
+    offered_at: datetime
+    terms: Terms
+    stage: Stage = Stage.OFFERED
+    granted_s: int = 0
+    """Talk time that the hold pays for."""
+    wanted_s: int = 0
+    """The talk time of the hold asked for and not yet answered; 0 where none is under way."""
+    tries: int = 0
+    exhausted: bool = False
+    """The last renewal got less than it wanted: more money means more time."""
+    answered_at: datetime | None = None
+    answered_mono: float = 0.0
+    ending: str = ""
+    """Why we are ending it ourselves."""
+    estimated: bool = False
+    wake_mono: float | None = None
+    """When the call wants to be looked at again."""
+    touched_mono: float = 0.0
+    inbox: list[Input] = field(default_factory=list, repr=False)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what another controller needs to take this call over, as JSON."""
+        return {
+            "call_id": self.call_id,
+            "switch": self.switch,
+            "direction": self.direction.value,
+            "account_code": self.account_code,
+            "caller": self.caller,
+            "callee": self.callee,
+            "offered_at": self.offered_at.isoformat(),
+            "answered_at": self.answered_at.isoformat() if self.answered_at else None,
+            "granted_s": self.wanted_s or self.granted_s,
+            "levels": [level.facts() for level in self.terms.levels],
+        }
+
+    @property
+    def grant_ends_mono(self) -> float:
+        """When, on our clock, the time paid for is over (only once answered)."""
+        return self.answered_mono + self.granted_s
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HoldReplied:
+    """What the credit store said to the last `Hold` or `Extend`; `result` None: it did not answer."""
+
+    result: Held | NotHeld | None
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """What the switch said to a command."""
+
+    effect: Admit | SetLimit | HangUp
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time the call asked to be woken at has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyGrew:
+    """A wallet that pays for this call has more money than before."""
+
+
+@dataclass(frozen=True, slots=True)
+class HangupAsked:
+    """Somebody with the right to do so wants the call ended."""
+
+    reason: str
+
+
+Input = CallOffered | CallAnswered | CallEnded | HoldReplied | Commanded | Tick | MoneyGrew | HangupAsked
+
+
+# -- effects -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Hold these shares, or nothing; `for_s` from now is when the hold is overdue."""
+
+    shares: tuple[Share, ...]
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Raise the hold to these shares."""
+
+    shares: tuple[Share, ...]
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Keep the call's new facts with its hold (the answer), without changing the money."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Let it ring; from the answer the switch limits it to `grant_s`."""
+
+    grant_s: int
+    ring_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell the caller no."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimit:
+    """The switch ends the call after `left_s` from now."""
+
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Let people hear that the call ends soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End the call on the switch."""
+
+    cause: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """The switch says that it does not know the call, or did not say: ask it what lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The call is over: write it down, trim its hold to what it costs."""
+
+    ended: EndedCall
+    held: bool
+
+
+Effect = Hold | Extend | Note | Admit | Refuse | SetLimit | Warn | HangUp | Doubt | Finish
+
+
+# -- the machine -------------------------------------------------------------------------------------------------------
+
+
+def step(call: Call, given: Input, *, mono: float, now: datetime, policy: Policy) -> list[Effect]:  # noqa: PLR0911
+    """Take one input; return what is to be done, in order. `now` is our own time of day."""
+    if call.stage is Stage.ENDED:
+        return []
+    call.touched_mono = mono
+    match given:
+        case CallOffered():
+            return _offered(call, policy)
+        case HoldReplied():
+            return _hold_replied(call, given.result, mono=mono, now=now, policy=policy)
+        case CallAnswered():
+            return _answered(call, given.at, mono=mono, now=now, policy=policy)
+        case CallEnded():
+            return _ended(call, given)
+        case Tick():
+            return _tick(call, mono=mono, policy=policy)
+        case MoneyGrew():
+            return _renew(call, mono=mono, policy=policy) if call.exhausted else []
+        case HangupAsked():
+            call.ending = call.ending or given.reason
+            return [HangUp()]
+        case Commanded():
+            return _commanded(given)
+        case _:
+            assert_never(given)
+
+
+def _offered(call: Call, policy: Policy) -> list[Effect]:
+    if call.wanted_s or call.stage is not Stage.OFFERED:
+        return []
+    call.wanted_s = call.terms.whole(policy.slice_s)
+    call.tries = 1
+    return [Hold(call.terms.shares(call.wanted_s), policy.ring_s + call.wanted_s)]
+
+
+def _hold_replied(
+    call: Call, result: Held | NotHeld | None, *, mono: float, now: datetime, policy: Policy
+) -> list[Effect]:
+    wanted, call.wanted_s = call.wanted_s, 0
+    if not wanted:
+        return []
+    if call.stage is Stage.OFFERED:
+        return _admission(call, result, wanted, now=now, policy=policy)
+    match result:
+        case Held():
+            return _extended(call, wanted, mono=mono, policy=policy)
+        case NotHeld(code=HoldCode.NO_MONEY) if call.tries < HOLD_TRIES:
+            able = call.terms.affordable(result.available, wanted)
+            if able > call.granted_s:
+                call.tries += 1
+                call.wanted_s, call.exhausted = able, True
+                return [Extend(call.terms.shares(able), able - _talked(call, mono))]
+        case NotHeld() | None:
+            pass
+        case _:
+            assert_never(result)
+    # No more time for now: what is paid for stays, and there is one more try at the last moment.
+    call.exhausted = call.exhausted or result is not None
+    call.wake_mono = _next_try(call, mono, policy, unanswered=result is None)
+    return []
+
+
+def _admission(
+    call: Call, result: Held | NotHeld | None, wanted: int, *, now: datetime, policy: Policy
+) -> list[Effect]:
+    match result:
+        case Held():
+            call.granted_s, call.stage = wanted, Stage.RINGING
+            call.exhausted = wanted < policy.slice_s
+            return [Admit(wanted, policy.ring_s)]
+        case NotHeld(code=HoldCode.NO_MONEY) if call.tries < HOLD_TRIES:
+            able = call.terms.affordable(result.available, wanted)
+            if able > 0:
+                call.tries += 1
+                call.wanted_s = able
+                return [Hold(call.terms.shares(able), policy.ring_s + able)]
+            refusal = refusals.NO_MONEY
+        case NotHeld():
+            refusal = REFUSALS.get(result.code, refusals.UNAVAILABLE)
+        case None:
+            refusal = refusals.UNAVAILABLE
+        case _:
+            assert_never(result)
+    call.stage = Stage.ENDED
+    # No answer is not a no: the hold may have been made, so it is released all the same.
+    return [Refuse(refusal), Finish(refused_record(call, refusal, now), held=result is None)]
+
+
+REFUSALS = {
+    HoldCode.NO_MONEY: refusals.NO_MONEY,
+    HoldCode.INACTIVE: refusals.INACTIVE_ACCOUNT,
+    HoldCode.TOO_MANY_CALLS: refusals.TOO_MANY_CALLS,
+    HoldCode.TOO_FAST: refusals.TOO_FAST,
+}
+
+
+def _answered(call: Call, at: datetime, *, mono: float, now: datetime, policy: Policy) -> list[Effect]:
+    if call.answered_at is not None:
+        return []
+    late_s = min(max((now - at).total_seconds(), 0.0), float(call.granted_s))
+    call.answered_at, call.answered_mono, call.stage = at, mono - late_s, Stage.TALKING
+    call.wake_mono = _next_try(call, mono, policy)
+    return [Note(call.granted_s - late_s)]
+
+
+def _tick(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
+    if call.stage is not Stage.TALKING:
+        call.wake_mono = None
+        return []
+    if mono >= call.grant_ends_mono:
+        # The switch's own limit should have ended it by now; make sure.
+        call.ending = call.ending or "credit_exhausted"
+        call.wake_mono = mono + 1.0
+        return [HangUp(), Doubt()] if mono > call.grant_ends_mono + 1.0 else [HangUp()]
+    return _renew(call, mono=mono, policy=policy)
+
+
+def _renew(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
+    if call.wanted_s or call.stage is not Stage.TALKING or call.ending:
+        return []
+    call.wanted_s = call.terms.whole(max(call.granted_s, int(_talked(call, mono))) + policy.slice_s)
+    call.tries = 1
+    return [Extend(call.terms.shares(call.wanted_s), call.wanted_s - _talked(call, mono))]
+
+
+def _extended(call: Call, wanted: int, *, mono: float, policy: Policy) -> list[Effect]:
+    full = call.tries == 1
+    call.granted_s, call.exhausted = max(call.granted_s, wanted), not full
+    call.wake_mono = _next_try(call, mono, policy)
+    return [SetLimit(max(call.granted_s - _talked(call, mono), 0.1))]
+
+
+def _next_try(call: Call, mono: float, policy: Policy, *, unanswered: bool = False) -> float:
+    """Return when to ask for more: in good time, then at the last moment, then when the grant is over."""
+    end = call.grant_ends_mono
+    if unanswered:
+        return min(mono + 1.0, max(end, mono + 0.1))
+    if not call.exhausted:
+        lead = min(policy.renew_before_s, policy.slice_s / 2)
+        if mono < end - lead:
+            return end - lead
+    last = end - policy.last_try_s
+    if mono < last - 0.05:
+        return last
+    return end + 0.25
+
+
+def _talked(call: Call, mono: float) -> float:
+    return mono - call.answered_mono if call.answered_at else 0.0
+
+
+def _commanded(given: Commanded) -> list[Effect]:
+    match given.outcome:
+        case Outcome.DONE:
+            return []
+        case Outcome.GONE | Outcome.UNKNOWN:
+            # Its end may be on the way; if not, the comparison with the switch finds out. Never guessed here.
+            return [Doubt()]
+        case _:
+            assert_never(given.outcome)
+
+
+def _ended(call: Call, event: CallEnded) -> list[Effect]:
+    answered_at = call.answered_at or event.answered_at
+    call.answered_at, call.stage, call.wake_mono = answered_at, Stage.ENDED, None
+    return [Finish(ended_record(call, event), held=True)]
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def ended_record(call: Call, event: CallEnded) -> EndedCall:
+    """Price a call that is over, once and exactly, at every level."""
+    answered_at, ended_at = call.answered_at, max(event.at, call.answered_at or event.at)
+    talk_ms = (ended_at - answered_at) // timedelta(milliseconds=1) if answered_at else 0
+    billable_ms = talk_ms
+    if call.granted_s and 0 < talk_ms - call.granted_s * 1000 <= OVERRUN_MS:
+        billable_ms = call.granted_s * 1000
+    charges = _charges(call.terms, billable_seconds(billable_ms)) if answered_at else ()
+    reason = call.ending
+    if not reason and answered_at and call.exhausted and talk_ms >= call.granted_s * 1000 - 50:
+        reason = "credit_exhausted"
+    return EndedCall(
+        call_id=call.call_id,
+        switch=call.switch,
+        account_id=call.terms.levels[0].account_id,
+        direction=call.direction.value,
+        caller=call.caller,
+        callee=call.callee,
+        destination=call.terms.levels[0].rate.destination,
+        disposition="answered" if answered_at else event.dial_status or "failed",
+        reason=reason,
+        sip_status=None,
+        cause=event.cause or None,
+        hung_up_by=event.hung_up_by,
+        offered_at=call.offered_at,
+        answered_at=answered_at,
+        ended_at=max(ended_at, call.offered_at),
+        talk_ms=talk_ms,
+        billable_ms=billable_ms,
+        estimated=call.estimated,
+        charges=charges,
+    )
+
+
+def _charges(terms: Terms, seconds: int) -> tuple[EndedCharge, ...]:
+    charges = []
+    for level in terms.levels:
+        amount, billed_s = cost(level.rate, seconds)
+        facts = {
+            "tariff": level.tariff,
+            "tariff_id": level.tariff_id,
+            "version": level.version,
+            "rate": level.rate.facts(),
+            "billable_s": seconds,
+        }
+        charges.append(
+            EndedCharge(level.account_id, level.wallet_id, level.to_wallet_id, amount, level.currency, billed_s, facts)
+        )
+    return tuple(charges)
+
+
+def refused_record(call: Call, refusal: Refusal, now: datetime) -> EndedCall:
+    """Return the record of a call that the credit store refused."""
+    return refused_offer_record(
+        CallOffered(call.call_id, call.offered_at, call.direction, call.account_code, call.caller, call.callee),
+        call.switch,
+        refusal,
+        now,
+        account_id=call.terms.levels[0].account_id,
+        destination=call.terms.levels[0].rate.destination,
+    )
+
+
+def refused_offer_record(
+    offer: CallOffered,
+    switch: str,
+    refusal: Refusal,
+    now: datetime,
+    *,
+    account_id: int | None,
+    destination: str = "",
+) -> EndedCall:
+    """Return the record of a call that was refused: no answer, no charge, its reason."""
+    return EndedCall(
+        call_id=offer.call_id,
+        switch=switch,
+        account_id=account_id,
+        direction=offer.direction.value,
+        caller=offer.caller,
+        callee=dialled(offer.callee),
+        destination=destination,
+        disposition="refused",
+        reason=refusal.code,
+        sip_status=refusal.sip_status,
+        cause=refusal.cause or None,
+        hung_up_by="switch",
+        offered_at=offer.at,
+        answered_at=None,
+        ended_at=max(now, offer.at),
+        talk_ms=0,
+        billable_ms=0,
+        estimated=False,
+    )

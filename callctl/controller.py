@@ -1,0 +1,500 @@
+"""The controller: the asyncio shell around `call.step`. It feeds inputs, carries out effects, and keeps time.
+
+Each call has an inbox; while it holds something, one task works it off in order, so a call is never in two steps at
+once and a quiet call costs no task. What lives on the switch is compared by `watch.Watch`; what ended goes to
+`settler.Settler`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import assert_never
+
+import structlog
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from billing import outbox
+from billing.catalogue import Catalogue, catalogue_version, load_catalogue
+from billing.credit.live import LiveCalls
+from billing.credit.store import CreditStore, Held, HoldCode, NotHeld
+from billing.errors import BillingError, CreditUnavailable
+from billing.ports import Clock, Ids, to_ms
+from billing.settings import ControlSettings
+from billing.store import reading
+from callctl import call as machine
+from callctl import refusals
+from callctl.admission import Refused, decide, dialled
+from callctl.board import Board
+from callctl.call import Call, Commanded, HangupAsked, HoldReplied, Input, MoneyGrew, Policy, Stage, Tick, step
+from callctl.journal import Journal
+from callctl.news import Listener, News, NewsKind, Stats
+from callctl.settler import Settler
+from callctl.switches.base import (
+    CallAnswered,
+    CallEnded,
+    CallOffered,
+    LinkDown,
+    LinkUp,
+    Outcome,
+    Refusal,
+    Switch,
+    SwitchEvent,
+)
+from callctl.watch import Watch
+
+log = structlog.get_logger(__name__)
+
+READY_S = 5.0
+"""How long an offer waits for a controller that is still reading its catalogue or comparing calls."""
+
+REMEMBERED = 100_000
+"""How many ended calls are remembered, so that a late or doubled event does not open one again."""
+
+
+class Controller:
+    """Controls the calls of its switches, until stopped. Stopping touches no call: they go on up to their deadlines."""
+
+    def __init__(  # noqa: PLR0917 - its parts, in the order the house is built
+        self,
+        switches: Sequence[Switch],
+        engine: Engine,
+        credit: CreditStore,
+        live: LiveCalls,
+        journal: Journal,
+        settings: ControlSettings,
+        *,
+        clock: Clock,
+        ids: Ids,
+        listener: Listener | None = None,
+    ) -> None:
+        self.switches = {switch.name: switch for switch in switches}
+        self.engine, self.credit, self.live, self.journal = engine, credit, live, journal
+        self.settings, self.clock, self.ids = settings, clock, ids
+        self.policy = Policy(settings.slice_s, settings.renew_before_s, settings.last_try_s, settings.ring_s)
+        self.stats = Stats()
+        self.calls: dict[str, Call] = {}
+        self.ended: OrderedDict[str, Refusal | None] = OrderedDict()
+        self.settler = Settler(engine, credit, journal, clock)
+        self.board = Board(live, clock, self.calls)
+        self.watch = Watch(self)
+        self.catalogue: Catalogue | None = None
+        self._listener = listener
+        self._busy: set[str] = set()
+        self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._ready = asyncio.Event()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the journal, read the catalogue, bring Redis up to date, connect. Raises `JournalBroken`."""
+        waiting = await self.journal.open()
+        for entry in waiting:
+            self._remember(entry.ended.call_id, None)
+        self.settler.resume(waiting)
+        loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("settler", self.settler.run),
+            ("board", self.board.run),
+            ("catalogue", self._follow_catalogue),
+            ("outbox", self._drain_outbox),
+            ("wakes", self._listen_to_wakes),
+            ("hangups", self._listen_to_hangups),
+            ("watch", self.watch.run),
+        ]
+        self._loops = [asyncio.create_task(self._for_ever(name, run), name=name) for name, run in loops]
+        for switch in self.switches.values():
+            await switch.start(self.tell)
+
+    async def stop(self) -> None:
+        """Disconnect and put away what can be put away; the journal keeps the rest."""
+        for switch in self.switches.values():
+            await switch.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        if not await self.settler.drained(3.0):
+            log.warning("stopped_with_backlog", waiting=self.settler.backlog)
+        for _, timer in self._timers.values():
+            timer.cancel()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.journal.close()
+
+    async def _for_ever(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop again when it breaks: one bad moment must not end control of all calls."""
+        while True:
+            try:
+                await run()
+            except (CreditUnavailable, SQLAlchemyError, BillingError, OSError) as error:
+                log.warning("loop_interrupted", loop=name, error=type(error).__name__)
+            except Exception:
+                log.exception("loop_broken", loop=name)
+            await asyncio.sleep(1.0)
+
+    @property
+    def ready(self) -> bool:
+        """Return whether new calls can be admitted."""
+        return self._ready.is_set() and not self.journal.broken
+
+    # -- events in -----------------------------------------------------------------------------------------------------
+
+    def tell(self, event: SwitchEvent) -> None:
+        """Take an event from a switch; returns at once."""
+        match event:
+            case CallOffered():
+                self._offered(event)
+            case CallAnswered() | CallEnded():
+                known = self.calls.get(event.call_id)
+                if known:
+                    self.give(known, event)
+                else:
+                    self.stats.ignored_events += 1
+            case LinkUp():
+                self.watch.link_up(event.switch)
+            case LinkDown():
+                self.watch.link_down(event.switch)
+            case _:
+                assert_never(event)
+
+    def _offered(self, offer: CallOffered) -> None:
+        if offer.call_id in self.calls:
+            self.stats.ignored_events += 1
+        elif offer.call_id in self.ended:
+            refusal = self.ended[offer.call_id]
+            if refusal:  # refused before, but the switch has not heard it
+                self._spawn(self._tell_refusal(offer.call_id, refusal))
+        else:
+            self.stats.offered += 1
+            self._spawn(self._decide(offer))
+
+    async def _decide(self, offer: CallOffered) -> None:
+        if not self._ready.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ready.wait(), READY_S)
+        if offer.call_id in self.calls or offer.call_id in self.ended:
+            return
+        if self.catalogue is None or not self.ready:
+            await self._refuse(offer, Refused(refusals.UNAVAILABLE))
+            return
+        terms = decide(self.catalogue, offer)
+        if isinstance(terms, Refused):
+            await self._refuse(offer, terms)
+            return
+        call = Call(
+            call_id=offer.call_id,
+            switch=switch_of(offer.call_id),
+            direction=offer.direction,
+            account_code=offer.account_code,
+            caller=offer.caller,
+            callee=dialled(offer.callee),
+            offered_at=offer.at,
+            terms=terms,
+        )
+        self.calls[call.call_id] = call
+        self.give(call, offer)
+
+    async def _refuse(self, offer: CallOffered, refused: Refused) -> None:
+        """Refuse a call that never held anything: tell its caller first, then write it down."""
+        self._remember(offer.call_id, refused.refusal)
+        await self._tell_refusal(offer.call_id, refused.refusal)
+        record = machine.refused_offer_record(
+            offer,
+            switch_of(offer.call_id),
+            refused.refusal,
+            self.clock.now(),
+            account_id=refused.account_id,
+            destination=refused.destination,
+        )
+        self.stats.refused += 1
+        self.news(NewsKind.REFUSED, offer.call_id, offer.account_code, refused.refusal.code)
+        await self.settler.take(record, held=False)
+
+    async def _tell_refusal(self, call_id: str, refusal: Refusal) -> None:
+        await self.switches[switch_of(call_id)].refuse(call_id, refusal)
+
+    # -- one call ------------------------------------------------------------------------------------------------------
+
+    def give(self, call: Call, given: Input) -> None:
+        """Put an input into a call's inbox; the order is kept."""
+        call.inbox.append(given)
+        if call.call_id not in self._busy:
+            self._busy.add(call.call_id)
+            self._spawn(self._work_off(call))
+
+    async def _work_off(self, call: Call) -> None:
+        try:
+            while call.inbox:
+                given = call.inbox.pop(0)
+                before = (call.granted_s, call.exhausted, call.stage)
+                effects = step(call, given, mono=self.clock.monotonic(), now=self.clock.now(), policy=self.policy)
+                for effect in effects:
+                    await self._carry_out(call, effect)
+                self._report(call, given, before)
+                self._set_timer(call)
+        except Exception:
+            # An impossible state: this call stops being moved, its deadline stands on the switch; all others go on.
+            self.stats.broken_calls += 1
+            log.exception("call_broken", call_id=call.call_id)
+        finally:
+            self._busy.discard(call.call_id)
+
+    async def _carry_out(self, call: Call, effect: machine.Effect) -> None:  # noqa: C901 - one case for each effect
+        switch = self.switches[call.switch]
+        match effect:
+            case machine.Hold() | machine.Extend() | machine.Note():
+                await self._hold(call, effect)
+            case machine.Admit():
+                grant = effect.grant_s + await self._grace(call)
+                outcome = await switch.admit(call.call_id, grant_s=grant, ring_s=effect.ring_s)
+                call.inbox.insert(0, Commanded(effect, outcome))
+            case machine.Refuse():
+                self._remember(call.call_id, effect.refusal)
+                await switch.refuse(call.call_id, effect.refusal)
+            case machine.SetLimit():
+                outcome = await switch.set_limit(call.call_id, effect.left_s + await self._grace(call))
+                if outcome is not Outcome.DONE:
+                    call.inbox.insert(0, Commanded(effect, outcome))
+            case machine.Warn():
+                await switch.warn(call.call_id)
+            case machine.HangUp():
+                outcome = await switch.hangup(call.call_id, cause=effect.cause)
+                if outcome is not Outcome.DONE:
+                    call.inbox.insert(0, Commanded(effect, outcome))
+            case machine.Doubt():
+                self.watch.doubt(call.switch)
+            case machine.Finish():
+                call.ending = effect.ended.reason
+                self._over(call)
+                await self.settler.take(effect.ended, held=effect.held)
+            case _:
+                assert_never(effect)
+
+    async def _hold(self, call: Call, effect: machine.Hold | machine.Extend | machine.Note) -> None:
+        now_ms = to_ms(self.clock.now())
+        deadline_ms = now_ms + int((effect.for_s + self.settings.controller_loss_grace_s) * 1000)
+        facts = json.dumps(call.facts(), separators=(",", ":"))
+        try:
+            match effect:
+                case machine.Hold():
+                    reply = await self._hold_or_sync(call, effect, now_ms, deadline_ms, facts)
+                case machine.Extend():
+                    reply = await self.credit.extend(
+                        call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts
+                    )
+                    if isinstance(reply, NotHeld) and reply.code is HoldCode.NO_HOLD:
+                        # Redis lost its data: the call lives, so its hold is made anew.
+                        reply = await self._hold_or_sync(call, effect, now_ms, deadline_ms, facts)
+                case machine.Note():
+                    shares = call.terms.shares(call.granted_s)
+                    await self.credit.extend(call.call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
+                    return
+                case _:
+                    assert_never(effect)
+        except (CreditUnavailable, SQLAlchemyError) as error:
+            log.warning("hold_unanswered", call_id=call.call_id, error=type(error).__name__)
+            if isinstance(effect, machine.Note):
+                return
+            reply = None
+        call.inbox.insert(0, HoldReplied(reply))
+
+    async def _hold_or_sync(
+        self,
+        call: Call,
+        effect: machine.Hold | machine.Extend,
+        now_ms: int,
+        deadline_ms: int,
+        facts: str,
+    ) -> Held | NotHeld:
+        """Hold; where Redis does not know a wallet yet, bring it from SQL and try once more."""
+        reply = await self.credit.hold(
+            call.call_id,
+            effect.shares,
+            now_ms=now_ms,
+            deadline_ms=deadline_ms,
+            facts=facts,
+        )
+        if isinstance(reply, NotHeld) and reply.code is HoldCode.UNKNOWN_WALLET:
+            await outbox.sync_all(self.engine, self.credit)
+            reply = await self.credit.hold(
+                call.call_id,
+                effect.shares,
+                now_ms=now_ms,
+                deadline_ms=deadline_ms,
+                facts=facts,
+            )
+        return reply
+
+    async def hold_again(self) -> None:
+        """The credit store lost its holds: each call that lives gets its own anew, before any new call is admitted."""
+        now_ms = to_ms(self.clock.now())
+        for call in list(self.calls.values()):
+            if call.stage in (Stage.RINGING, Stage.TALKING):
+                await self.credit.hold(
+                    call.call_id,
+                    call.terms.shares(call.granted_s),
+                    now_ms=now_ms,
+                    deadline_ms=now_ms + (self.policy.ring_s + call.granted_s) * 1000,
+                    facts=json.dumps(call.facts(), separators=(",", ":")),
+                )
+
+    async def _grace(self, call: Call) -> float:
+        """Return how much longer than paid for the switch may let this call live if we die: what it could still pay."""
+        grace = self.settings.controller_loss_grace_s
+        if not grace or call.exhausted:
+            return 0.0
+        try:
+            wallets = [await self.credit.wallet(level.wallet_id) for level in call.terms.levels]
+        except CreditUnavailable:
+            return 0.0
+        held = call.terms.shares(call.granted_s)
+        funds = tuple(
+            wallet.available_micros + share.amount_micros if wallet else 0
+            for wallet, share in zip(wallets, held, strict=True)
+        )
+        return float(max(call.terms.affordable(funds, call.granted_s + int(grace)) - call.granted_s, 0))
+
+    def _over(self, call: Call) -> None:
+        self.calls.pop(call.call_id, None)
+        if call.call_id not in self.ended:
+            self._remember(call.call_id, None)
+        self.board.changed(call.call_id)
+
+    def _remember(self, call_id: str, refusal: Refusal | None) -> None:
+        self.ended[call_id] = refusal
+        while len(self.ended) > REMEMBERED:
+            self.ended.popitem(last=False)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def _set_timer(self, call: Call) -> None:
+        wanted = call.wake_mono if call.stage is not Stage.ENDED else None
+        current = self._timers.get(call.call_id)
+        if current and current[0] != wanted:
+            current[1].cancel()
+            del self._timers[call.call_id]
+            current = None
+        if wanted is not None and current is None:
+            wait = max(wanted - self.clock.monotonic(), 0.0)
+            timer = asyncio.get_running_loop().call_later(wait, self._wake, call.call_id)
+            self._timers[call.call_id] = (wanted, timer)
+
+    def _wake(self, call_id: str) -> None:
+        self._timers.pop(call_id, None)
+        call = self.calls.get(call_id)
+        if call:
+            self.give(call, Tick())
+
+    # -- loops ---------------------------------------------------------------------------------------------------------
+
+    async def _follow_catalogue(self) -> None:
+        """Load the catalogue when it has moved; the first time also bring the credit store up to date."""
+        while True:
+            version = await asyncio.to_thread(self._catalogue_version)
+            lost = await self.credit.empty()
+            if self.catalogue is None or self.catalogue.version != version or lost:
+                if lost:
+                    self._ready.clear()
+                self.catalogue = await asyncio.to_thread(self._load_catalogue)
+                await outbox.sync_all(self.engine, self.credit)
+                if lost:
+                    log.warning("credit_store_was_empty", live_calls=len(self.calls))
+                    await self.hold_again()
+                    await self.watch.all_compared(READY_S)
+                self._ready.set()
+            await asyncio.sleep(1.0)
+
+    def _catalogue_version(self) -> int:
+        with reading(self.engine) as session:
+            return catalogue_version(session)
+
+    def _load_catalogue(self) -> Catalogue:
+        with reading(self.engine) as session:
+            return load_catalogue(session)
+
+    async def _drain_outbox(self) -> None:
+        while True:
+            if not await outbox.drain(self.engine, self.credit, clock=self.clock):
+                await asyncio.sleep(0.5)
+
+    async def _listen_to_wakes(self) -> None:
+        async for wallet_id in self.credit.wakes():
+            for call in list(self.calls.values()):
+                if call.exhausted and any(level.wallet_id == wallet_id for level in call.terms.levels):
+                    self.give(call, MoneyGrew())
+
+    async def _listen_to_hangups(self) -> None:
+        async for request in self.live.hangups():
+            log.info("hangup_asked", call_id=request.call_id, actor=request.actor)
+            account = request.call_id.removeprefix("*account:") if request.call_id.startswith("*account:") else None
+            for call in list(self.calls.values()):
+                payers = {str(level.account_id) for level in call.terms.levels}
+                if call.call_id == request.call_id or account in payers:
+                    self.give(call, HangupAsked("hung_up_by_admin"))
+
+    # -- telling -------------------------------------------------------------------------------------------------------
+
+    def _report(self, call: Call, given: Input, before: tuple[int, bool, Stage]) -> None:
+        granted_s, exhausted, stage = before
+        account = call.terms.levels[0].account
+        if call.stage is not stage:
+            self.board.changed(call.call_id)
+            match call.stage:
+                case Stage.RINGING:
+                    self.stats.admitted += 1
+                    self.news(NewsKind.ADMITTED, call.call_id, account, str(call.granted_s))
+                case Stage.TALKING:
+                    self.stats.answered += 1
+                    self.news(NewsKind.ANSWERED, call.call_id, account)
+                case Stage.ENDED:
+                    self._report_end(call, given, stage)
+                case Stage.OFFERED:
+                    pass
+                case _:
+                    assert_never(call.stage)
+        elif call.granted_s > granted_s:
+            self.board.changed(call.call_id)
+            self.stats.extended += 1
+            self.stats.extended_by_topup += exhausted
+            kind = NewsKind.EXTENDED_BY_TOPUP if exhausted else NewsKind.EXTENDED
+            self.news(kind, call.call_id, account, str(call.granted_s))
+        if call.exhausted and not exhausted and call.stage is not Stage.ENDED:
+            self.news(NewsKind.SHORT, call.call_id, account, str(call.granted_s))
+
+    def _report_end(self, call: Call, given: Input, stage: Stage) -> None:
+        account = call.terms.levels[0].account
+        if isinstance(given, HoldReplied) and stage is Stage.OFFERED:
+            self.stats.refused += 1
+            refusal = self.ended.get(call.call_id)
+            self.news(NewsKind.REFUSED, call.call_id, account, refusal.code if refusal else "")
+            return
+        self.stats.ended += 1
+        self.stats.estimated += call.estimated
+        cut = call.ending == "credit_exhausted"
+        self.stats.cut_at_zero += cut
+        self.news(NewsKind.CUT_AT_ZERO if cut else NewsKind.ENDED, call.call_id, account)
+
+    def news(self, kind: NewsKind, call_id: str, account: str, detail: str = "") -> None:
+        """Tell whoever listens."""
+        if self._listener:
+            self._listener(News(kind, call_id, account, detail))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_done)
+
+    def _spawned_done(self, task: asyncio.Future[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception():
+            log.error("task_broken", exc_info=task.exception())
+
+
+def switch_of(call_id: str) -> str:
+    """Return the name of the switch a call is on."""
+    return call_id.partition(":")[0]

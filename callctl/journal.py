@@ -1,0 +1,127 @@
+"""The journal: a local SQLite file in which every ended call is written before anything else is done about it.
+
+synchronous=FULL, group commit: whoever waits while a write is under way goes into the next one together. A row leaves
+when SQL has the record and Redis has been told. Owns nothing else; never prices, never talks to SQL or Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from billing.cdrs import EndedCall
+
+
+class JournalBroken(Exception):
+    """The journal cannot be written (disk full, file gone): new calls must be refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An ended call as it waits; `held`: there may be a hold to trim."""
+
+    ended: EndedCall
+    held: bool
+
+
+class Journal:
+    """Opened once by one controller; safe to use from many tasks of one loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._waiting: list[tuple[str, tuple[object, ...], asyncio.Future[None] | None]] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._db: sqlite3.Connection | None = None
+        self.broken = False
+
+    async def open(self) -> list[Entry]:
+        """Open or make the file; return what waited in it, oldest first. Raises `JournalBroken`."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        except (sqlite3.Error, OSError) as error:
+            self.broken = True
+            raise JournalBroken(f"the journal {self._path} cannot be opened: {error}") from error
+
+    async def write(self, entry: Entry) -> None:
+        """Return once the entry is on the disk. Writing the same call again changes nothing. Raises `JournalBroken`."""
+        body = json.dumps({"ended": entry.ended.to_json(), "held": entry.held}, separators=(",", ":"))
+        await self._do("INSERT OR IGNORE INTO ended (call_id, body) VALUES (?, ?)", (entry.ended.call_id, body))
+
+    async def park(self, call_id: str, why: str) -> None:
+        """Keep an entry that cannot be settled for a person to look at; it is not tried again by itself."""
+        await self._do("UPDATE ended SET parked = ? WHERE call_id = ?", (why[:500], call_id))
+
+    def settled(self, call_ids: Iterable[str]) -> None:
+        """Drop entries that SQL and Redis have; not waited for, since settling twice is harmless."""
+        for call_id in call_ids:
+            self._queue("DELETE FROM ended WHERE call_id = ?", (call_id,), None)
+
+    async def close(self) -> None:
+        """Write what waits, then close."""
+        while self._flusher and not self._flusher.done():
+            await asyncio.wait([self._flusher])
+        if self._db is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        self._thread.shutdown()
+
+    async def _do(self, sql: str, values: tuple[object, ...]) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue(sql, values, done)
+        await done
+
+    def _queue(self, sql: str, values: tuple[object, ...], done: asyncio.Future[None] | None) -> None:
+        self._waiting.append((sql, values, done))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.get_running_loop().create_task(self._flush())
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                await loop.run_in_executor(self._thread, self._commit, [(sql, values) for sql, values, _ in batch])
+            except (sqlite3.Error, OSError) as error:
+                self.broken = True
+                for _, _, done in batch:
+                    if done and not done.done():
+                        done.set_exception(JournalBroken(f"the journal {self._path} cannot be written: {error}"))
+            else:
+                self.broken = False
+                for _, _, done in batch:
+                    if done and not done.done():
+                        done.set_result(None)
+
+    # -- in the journal's own thread -----------------------------------------------------------------------------------
+
+    def _open(self) -> list[Entry]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS ended"
+            " (id INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE, body TEXT NOT NULL, parked TEXT)"
+        )
+        rows = self._db.execute("SELECT body FROM ended WHERE parked IS NULL ORDER BY id").fetchall()
+        return [
+            Entry(EndedCall.from_json(body["ended"]), body["held"]) for body in (json.loads(row[0]) for row in rows)
+        ]
+
+    def _commit(self, batch: list[tuple[str, tuple[object, ...]]]) -> None:
+        if self._db is None:
+            raise sqlite3.OperationalError("not open")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for sql, values in batch:
+                self._db.execute(sql, values)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise

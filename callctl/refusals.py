@@ -1,0 +1,16 @@
+"""Why a call is refused, and how its caller hears it: reason code, SIP status, Q.850 cause."""
+
+from __future__ import annotations
+
+from callctl.switches.base import Refusal
+
+NO_MONEY = Refusal("no_money", 402, 0)
+UNKNOWN_ACCOUNT = Refusal("unknown_account", 403, 21)
+INACTIVE_ACCOUNT = Refusal("inactive_account", 403, 21)
+BARRED = Refusal("barred_destination", 403, 21)
+NO_RATE = Refusal("no_rate", 404, 1)
+TOO_MANY_CALLS = Refusal("too_many_calls", 503, 34)
+TOO_FAST = Refusal("too_fast", 503, 34)
+WRONG_CURRENCY = Refusal("wrong_currency", 503, 41)
+UNAVAILABLE = Refusal("unavailable", 503, 41)
+"""We cannot tell whether the money is there (credit store down, journal unwritable): fail closed."""

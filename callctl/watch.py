@@ -1,0 +1,221 @@
+"""Watches the switches: compares what lives on each with what we know, at every connect, in doubt, and now and then.
+
+Adopts calls that go on from before, finds the end of those that vanished, settles holds nobody owns. If a switch cannot
+be asked, nothing is concluded and it is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+
+from billing.credit.store import OpenHold
+from billing.errors import CreditUnavailable
+from billing.ports import to_ms
+from callctl import call as machine
+from callctl import recovery
+from callctl.admission import Refused, decide, dialled
+from callctl.call import Call, Stage
+from callctl.news import NewsKind
+from callctl.switches.base import CallAnswered, CallEnded, CallOffered, LiveCall, Switch, SwitchUnavailable
+
+if TYPE_CHECKING:
+    from callctl.controller import Controller
+
+log = structlog.get_logger(__name__)
+
+SETTLE_S = 1.0
+"""The end of a call that is missing from a comparison is usually on its way: it is given this long to arrive."""
+
+
+class Watch:
+    """One for a controller; `status` says how each switch's link is."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._its = controller
+        self.status: dict[str, str] = dict.fromkeys(controller.switches, "connecting")
+        self.compared: set[str] = set()
+        self._asked: dict[str, asyncio.Event] = {name: asyncio.Event() for name in controller.switches}
+        self._linked: set[str] = set()
+
+    def link_up(self, switch: str) -> None:
+        """Compare as soon as a link stands."""
+        self._linked.add(switch)
+        self.status[switch] = "connected"
+        self.doubt(switch)
+
+    def link_down(self, switch: str) -> None:
+        """Nothing is known of this switch's calls until it is back."""
+        self._linked.discard(switch)
+        self.compared.discard(switch)
+        self.status[switch] = "down"
+        log.warning("switch_link_down", switch=switch)
+
+    def doubt(self, switch: str) -> None:
+        """Ask the switch soon."""
+        self._asked[switch].set()
+
+    async def all_compared(self, most_s: float) -> None:
+        """Compare every switch whose link stands; a switch that cannot be reached is waited for no longer than this."""
+        self.compared.clear()
+        for switch in self._asked:
+            self.doubt(switch)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                while self.compared != set(self._asked):  # noqa: ASYNC110 - a few looks, at start only
+                    await asyncio.sleep(0.02)
+
+    async def run(self) -> None:
+        """Watch every switch, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for switch in self._its.switches.values():
+                group.create_task(self._watch(switch))
+            group.create_task(self._beat())
+
+    async def _beat(self) -> None:
+        while True:
+            now_ms = to_ms(self._its.clock.now())
+            for switch, status in self.status.items():
+                try:
+                    await self._its.live.beat(switch, status, now_ms=now_ms)
+                except CreditUnavailable:
+                    break
+            await asyncio.sleep(1.0)
+
+    async def _watch(self, switch: Switch) -> None:
+        asked = self._asked[switch.name]
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asked.wait(), self._its.settings.resync_s)
+            asked.clear()
+            if switch.name not in self._linked or self._its.catalogue is None:
+                await asyncio.sleep(0.05)
+                if switch.name in self._linked:
+                    asked.set()
+                continue
+            try:
+                await self.compare(switch)
+            except (SwitchUnavailable, CreditUnavailable) as error:
+                log.warning("comparison_put_off", switch=switch.name, error=type(error).__name__)
+                await asyncio.sleep(1.0)
+                asked.set()
+
+    async def compare(self, switch: Switch) -> None:
+        """Compare once, and do what follows. Raises `SwitchUnavailable`, `CreditUnavailable`; repeating is harmless."""
+        its = self._its
+        asked_mono = its.clock.monotonic()
+        # Holds first: a call admitted between the two questions would otherwise look like a hold without a call.
+        holds = await its.credit.holds()
+        live = await switch.live_calls()
+        plan = recovery.compare(switch.name, live, its.calls, holds, its.ended, asked_mono=asked_mono)
+        for seen in plan.offers:
+            offer = CallOffered(
+                seen.call_id, its.clock.now(), seen.direction, seen.account_code, seen.caller, seen.callee
+            )
+            its.tell(offer)
+        for call_id in plan.readmit:
+            await switch.admit(call_id, grant_s=its.calls[call_id].granted_s, ring_s=its.policy.ring_s)
+        for call_id, at in plan.answered:
+            its.tell(CallAnswered(call_id, at))
+        for seen, hold in plan.adopt:
+            await self._adopt(switch, seen, hold)
+        for call_id in plan.unlimited:
+            await self._limit_again(switch, call_id)
+        for call_id in plan.ghosts:
+            # Just ended, or its end was forged or misread: nobody pays for it any more, so it must not live.
+            log.warning("settled_call_lives", call_id=call_id)
+            await switch.hangup(call_id)
+        if plan.vanished or plan.orphans:
+            await asyncio.sleep(SETTLE_S)
+        for call_id in plan.vanished:
+            await self._settle_vanished(switch, its.calls.get(call_id), asked_mono)
+        for orphan in plan.orphans:
+            await self._settle_orphan(switch, orphan)
+        self.compared.add(switch.name)
+
+    async def _adopt(self, switch: Switch, seen: LiveCall, hold: OpenHold | None) -> None:
+        """Take over a call that lives and is not ours yet: from its hold's facts, or else from what the switch says."""
+        its = self._its
+        if seen.call_id in its.calls:
+            return
+        call = self._call_of(seen, hold)
+        if call is None:
+            log.error("unpayable_call_ended", call_id=seen.call_id)
+            await switch.hangup(seen.call_id)
+            return
+        mono, now = its.clock.monotonic(), its.clock.now()
+        call.touched_mono = mono
+        its.calls[call.call_id] = call
+        its.stats.adopted += 1
+        its.news(NewsKind.ADOPTED, call.call_id, call.terms.levels[0].account)
+        answered_at = call.answered_at or seen.answered_at
+        call.answered_at, call.stage = None, Stage.RINGING
+        its.board.changed(call.call_id)
+        if answered_at:
+            if hold is None:
+                call.granted_s = max(int((now - answered_at).total_seconds()), 0)
+            its.give(call, CallAnswered(call.call_id, answered_at))
+        if hold is None:
+            # Redis lost the hold: make it anew for the next slice.
+            call.exhausted = True
+            its.give(call, machine.MoneyGrew())
+
+    def _call_of(self, seen: LiveCall, hold: OpenHold | None) -> Call | None:
+        its = self._its
+        if hold is not None:
+            try:
+                return recovery.rebuild(hold.facts)
+            except ValueError:
+                log.exception("hold_facts_unreadable", call_id=seen.call_id)
+        offer = CallOffered(
+            seen.call_id,
+            seen.answered_at or its.clock.now(),
+            seen.direction,
+            seen.account_code,
+            seen.caller,
+            seen.callee,
+        )
+        terms = decide(its.catalogue, offer) if its.catalogue else None
+        if terms is None or isinstance(terms, Refused):
+            return None
+        return Call(
+            call_id=offer.call_id,
+            switch=offer.call_id.partition(":")[0],
+            direction=offer.direction,
+            account_code=offer.account_code,
+            caller=offer.caller,
+            callee=dialled(offer.callee),
+            offered_at=offer.at,
+            terms=terms,
+            stage=Stage.RINGING,
+        )
+
+    async def _limit_again(self, switch: Switch, call_id: str) -> None:
+        call = self._its.calls.get(call_id)
+        if call and call.stage is Stage.TALKING:
+            log.error("call_without_deadline", call_id=call_id)
+            await switch.set_limit(call_id, max(call.grant_ends_mono - self._its.clock.monotonic(), 0.1))
+
+    async def _settle_vanished(self, switch: Switch, call: Call | None, asked_mono: float) -> None:
+        if call is None or call.touched_mono >= asked_mono or call.stage is Stage.ENDED:
+            return
+        self._its.give(call, await self._end_of(switch, call))
+
+    async def _settle_orphan(self, switch: Switch, hold: OpenHold) -> None:
+        its = self._its
+        if hold.call_id in its.calls or hold.call_id in its.ended:
+            return
+        try:
+            call = recovery.rebuild(hold.facts)
+        except ValueError:
+            log.exception("hold_facts_unreadable", call_id=hold.call_id)
+            return
+        its.calls[call.call_id] = call
+        its.give(call, await self._end_of(switch, call))
+
+    async def _end_of(self, switch: Switch, call: Call) -> CallEnded:
+        record = await switch.record_of(call.call_id)
+        return recovery.end_of_vanished(call, record, now=self._its.clock.now())
