@@ -1,29 +1,104 @@
-"""SQL first, then Redis: postings that the live credit store has still to apply."""
+"""SQL first, then Redis: postings that the live credit store has still to apply.
+
+Whoever commits a posting applies it at once; `drain` applies what that left behind. Both may do the same row at the
+same time: the second time it is `SEEN`, which changes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 
+import structlog
+from sqlalchemy import tuple_, update
 from sqlalchemy.engine import Engine
+from sqlmodel import Session, col, select
 
-from billing.credit.store import CreditStore
+from billing.credit.store import AccountState, ApplyCode, CreditStore, WalletState
 from billing.ledger import Applied
+from billing.models import Account, OutboxRow, Wallet, WalletKind
 from billing.ports import Clock
+from billing.store import reading, work
+
+log = structlog.get_logger(__name__)
+
+MARK_CHUNK = 500
+DONE = (ApplyCode.APPLIED, ApplyCode.SEEN)
 
 
 async def apply_now(engine: Engine, credit: CreditStore, applied: Sequence[Applied], *, clock: Clock) -> int:
-    """Apply postings right after their commit and mark their outbox rows; a gap or an unknown wallet is synced from SQL.
+    """Apply postings right after their commit, mark their outbox rows; a gap or an unknown wallet is synced from SQL.
 
     Raises `CreditUnavailable`; the rows then stay for `drain`. Returns how many were applied.
     """
-    raise NotImplementedError
+    in_order = sorted(applied, key=lambda posting: (posting.wallet_id, posting.seq))
+    codes = await credit.apply_many(in_order)
+    behind = {posting.wallet_id for posting, code in zip(in_order, codes, strict=True) if code not in DONE}
+    if behind:
+        await _sync(engine, credit, behind)
+        # A sync moves a wallet past its postings, but only telling each of them again drops the hold it replaces.
+        codes = await credit.apply_many(in_order)
+    done = [posting for posting, code in zip(in_order, codes, strict=True) if code in DONE]
+    for posting, code in zip(in_order, codes, strict=True):
+        if code not in DONE:
+            log.error("posting_not_applied", wallet_id=posting.wallet_id, seq=posting.seq, code=str(code))
+    if done:
+        await asyncio.to_thread(_mark, engine, done, clock)
+    return len(done)
 
 
 async def drain(engine: Engine, credit: CreditStore, *, clock: Clock, most: int = 500) -> int:
     """Apply the oldest waiting rows, in order; return how many."""
-    raise NotImplementedError
+    waiting = await asyncio.to_thread(_waiting, engine, most)
+    return await apply_now(engine, credit, waiting, clock=clock) if waiting else 0
 
 
 async def sync_all(engine: Engine, credit: CreditStore) -> int:
-    """Set every wallet and account of the live store from SQL (after its data was lost, or at start)."""
-    raise NotImplementedError
+    """Set every wallet and account of the live store from SQL (after its data was lost, or at start).
+
+    Returns how many wallets; then the store is no longer `empty`.
+    """
+    synced = await _sync(engine, credit, None)
+    await credit.mark_filled()
+    return synced
+
+
+async def _sync(engine: Engine, credit: CreditStore, wallet_ids: Iterable[int] | None) -> int:
+    wallets, accounts = await asyncio.to_thread(_states, engine, wallet_ids)
+    await credit.sync_accounts(accounts)
+    await credit.sync_wallets(wallets)
+    return len(wallets)
+
+
+def _states(engine: Engine, wallet_ids: Iterable[int] | None) -> tuple[list[WalletState], list[AccountState]]:
+    wanted = select(Wallet, Account).join(Account, col(Wallet.account_id) == col(Account.id))
+    wanted = wanted.where(Wallet.kind == WalletKind.MONEY)
+    if wallet_ids is not None:
+        wanted = wanted.where(col(Wallet.id).in_(list(wallet_ids)))
+    wallets: list[WalletState] = []
+    accounts: dict[int, AccountState] = {}
+    with reading(engine) as session:
+        for wallet, account in session.exec(wanted):
+            if wallet.id is None or account.id is None:
+                continue
+            wallets.append(WalletState(wallet.id, wallet.balance_micros, wallet.seq, account.credit_limit_micros))
+            accounts[account.id] = AccountState(account.id, account.status, account.max_calls, account.max_cps)
+    return wallets, list(accounts.values())
+
+
+def _waiting(engine: Engine, most: int) -> list[Applied]:
+    oldest = select(OutboxRow).where(col(OutboxRow.applied_at).is_(None)).order_by(col(OutboxRow.id)).limit(most)
+    with reading(engine) as session:
+        return [Applied(row.wallet_id, row.seq, row.amount_micros, row.call_id) for row in session.exec(oldest)]
+
+
+def _mark(engine: Engine, done: Sequence[Applied], clock: Clock) -> None:
+    with work(engine) as session:
+        for start in range(0, len(done), MARK_CHUNK):
+            _mark_chunk(session, done[start : start + MARK_CHUNK], clock)
+
+
+def _mark_chunk(session: Session, done: Sequence[Applied], clock: Clock) -> None:
+    row = tuple_(col(OutboxRow.wallet_id), col(OutboxRow.seq))
+    told = row.in_([(posting.wallet_id, posting.seq) for posting in done])
+    session.execute(update(OutboxRow).where(col(OutboxRow.applied_at).is_(None), told).values(applied_at=clock.now()))

@@ -1,14 +1,31 @@
 """What is happening right now, through Redis: the live calls a panel shows, and the hang-ups it asks for.
 
 So the web sees calls without knowing the controller, and the controller is asked without knowing the web.
+
+Keys, under the hash tag of the credit store: `live` hash call → JSON · `live:at` zset call → offered ms ·
+`live:at:<account>` the same for one account · `hangups` list of JSON, newest left · `beats` hash switch → JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError
+
+from billing.credit.store import CHUNK, RECONNECT_S, answers, client_timeout_s, reply
+from billing.ports import Clock, SystemClock
+
+HANGUP_LIVES_MS: Final = 60_000
+"""A person has long looked elsewhere: the call may be another one's by now."""
+MOST_HANGUPS: Final = 1000
+BLOCK_S: Final = 1.0
+"""How long one blocking pop waits; closing waits no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +59,121 @@ class HangupRequest:
 
 
 class LiveCalls:
-    """The hash `live` and the list `hangups` under the same prefix as the credit store."""
+    """The hash `live` and the list `hangups` under the same prefix as the credit store.
 
-    def __init__(self, redis: Redis, *, prefix: str = "callctl") -> None:
-        raise NotImplementedError
+    `clock` dates hang-up requests. Every call has the client's time-out; no server is `CreditUnavailable`.
+    """
+
+    def __init__(self, redis: Redis, *, prefix: str = "callctl", clock: Clock | None = None) -> None:
+        self._redis = redis
+        self._base = f"{{{prefix}}}:"
+        self._live = self._base + "live"
+        self._clock = clock or SystemClock()
 
     async def put(self, call: LiveCallView) -> None:
         """Show a call, or show it anew."""
-        raise NotImplementedError
+        with answers():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                self._show(pipe, [call])
+                await pipe.execute()
 
     async def remove(self, call_id: str) -> None:
         """Take a call off the board."""
-        raise NotImplementedError
+        with answers():
+            kept = await reply(self._redis.hget(self._live, call_id))
+            if kept is None:
+                return
+            async with self._redis.pipeline(transaction=True) as pipe:
+                self._hide(pipe, [_view(kept)])
+                await pipe.execute()
 
     async def list(self, *, account_id: int | None = None, most: int = 1000) -> list[LiveCallView]:
         """Return live calls, oldest first."""
-        raise NotImplementedError
+        with answers():
+            call_ids = await reply(self._redis.zrange(self._order_key(account_id), 0, most - 1))
+            return [*await self._views(call_ids)]
 
-    async def replace_all(self, switch: str, calls: list[LiveCallView]) -> None:
+    async def replace_all(self, switch: str, calls: Sequence[LiveCallView]) -> None:
         """Set what is shown for one switch (at a controller's start)."""
-        raise NotImplementedError
+        with answers():
+            call_ids = await reply(self._redis.hkeys(self._live))
+            shown = [call for call in await self._views(call_ids) if call.switch == switch]
+            async with self._redis.pipeline(transaction=True) as pipe:
+                self._hide(pipe, shown)
+                self._show(pipe, calls)
+                await pipe.execute()
 
     async def ask_hangup(self, request: HangupRequest) -> None:
         """Ask the controller to end a call; lost after a minute if none listens."""
-        raise NotImplementedError
+        asked = json.dumps({**asdict(request), "asked_ms": self._now_ms()})
+        with answers():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.lpush(self._base + "hangups", asked)
+                pipe.ltrim(self._base + "hangups", 0, MOST_HANGUPS - 1)
+                pipe.pexpire(self._base + "hangups", HANGUP_LIVES_MS)
+                await pipe.execute()
 
     async def hangups(self) -> AsyncIterator[HangupRequest]:
-        """Yield requests as they come (blocking pop with a time-out, so that closing works)."""
-        raise NotImplementedError
-        yield HangupRequest("", "", "")
+        """Yield requests as they come (blocking pop with a time-out, so that closing works).
+
+        A lost connection is made anew; a request that was on its way just then is lost, and the person asks again.
+        """
+        # The pop must end before the client takes the silence for a dead server.
+        block_s = min(BLOCK_S, client_timeout_s(self._redis) / 2)
+        while True:
+            try:
+                popped = await reply(self._redis.brpop([self._base + "hangups"], timeout=block_s))
+            except (RedisError, OSError, TimeoutError):
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            if popped is None:
+                continue
+            asked = json.loads(popped[1])
+            if self._now_ms() - asked.pop("asked_ms") <= HANGUP_LIVES_MS:
+                yield HangupRequest(**asked)
 
     async def beat(self, switch: str, status: str, *, now_ms: int) -> None:
         """Say that a controller is alive and how its link to a switch is (connected, down)."""
-        raise NotImplementedError
+        with answers():
+            await reply(self._redis.hset(self._base + "beats", switch, json.dumps([status, now_ms])))
 
     async def beats(self) -> dict[str, tuple[str, int]]:
         """Return per switch the last status and when (epoch ms)."""
-        raise NotImplementedError
+        with answers():
+            kept = await reply(self._redis.hgetall(self._base + "beats"))
+        return {switch: (status, int(at_ms)) for switch, (status, at_ms) in _decoded(kept)}
+
+    def _show(self, pipe: Pipeline, calls: Iterable[LiveCallView]) -> None:
+        for call in calls:
+            # ASCII JSON: a name with half a surrogate pair must not stop a call from being shown.
+            pipe.hset(self._live, call.call_id, json.dumps(asdict(call)))
+            pipe.zadd(self._order_key(None), {call.call_id: call.offered_ms})
+            pipe.zadd(self._order_key(call.account_id), {call.call_id: call.offered_ms})
+
+    def _hide(self, pipe: Pipeline, calls: Iterable[LiveCallView]) -> None:
+        for call in calls:
+            pipe.hdel(self._live, call.call_id)
+            pipe.zrem(self._order_key(None), call.call_id)
+            pipe.zrem(self._order_key(call.account_id), call.call_id)
+
+    async def _views(self, call_ids: Iterable[str]) -> Sequence[LiveCallView]:
+        wanted = [*call_ids]
+        found = []
+        for start in range(0, len(wanted), CHUNK):
+            kept = await reply(self._redis.hmget(self._live, wanted[start : start + CHUNK]))
+            found += [_view(text) for text in kept if text is not None]
+        return found
+
+    def _order_key(self, account_id: int | None) -> str:
+        return f"{self._live}:at" if account_id is None else f"{self._live}:at:{account_id}"
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+
+def _view(text: str) -> LiveCallView:
+    return LiveCallView(**json.loads(text))
+
+
+def _decoded(kept: dict[str, str]) -> list[tuple[str, Any]]:
+    return [(name, json.loads(text)) for name, text in kept.items()]

@@ -2,17 +2,81 @@
 
 Keys, all under one hash tag so that a Cluster keeps them together (`{prefix}:`):
 `w:<wallet>` hash balance, held, seq, credit · `a:<account>` hash status, max_calls, max_cps, calls, cps_s, cps_n ·
-`h:<call>` hash of an open hold: w:<wallet> → amount, accounts, facts, state, deadline · `holds` zset call → deadline ms ·
-`ended` zset call → ms, so that a late retry does not open a hold again · channel `wake`: wallet ids whose money grew.
+`h:<call>` hash of an open hold: w:<wallet> → amount, c:<wallet> where it was charged, shares ("wallet:account," …),
+accounts (whose channels it counts in), facts, state (open, finished), deadline · `holds` zset call → deadline ms, +inf
+when finished · `ended` zset call → ms, kept an hour, so that a late retry does not open a hold again · `filled`: our
+marker · channel `wake`: wallet ids whose money grew.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from billing.errors import CreditUnavailable, TooLarge
+from billing.ledger import Applied
+
+LARGEST_MICROS: Final = 2**53 - 1
+"""The largest amount, balance or sum of holds: Lua counts in doubles."""
+REMEMBER_ENDED_MS: Final = 3_600_000
+"""How long a call that is over cannot be held again."""
+MOST_CONNECTIONS: Final = 64
+CHUNK: Final = 500
+"""How many commands travel together."""
+ScriptCall: TypeAlias = tuple[list[str], Sequence[str | int]]
+"""The keys and the arguments of one run of a script."""
+WAKE_POLL_S: Final = 1.0
+RECONNECT_S: Final = 0.5
+
+
+def connect(url: str, timeout_s: float = 2.0) -> Redis:
+    """Make a client (redis://, rediss:// or unix://) on which every call ends: answered, tried twice, or an error.
+
+    Every script may be told twice, so a lost answer is asked for again on a new connection.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=MOST_CONNECTIONS,
+        timeout=timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        health_check_interval=30,
+        retry=Retry(ConstantBackoff(0.05), 1, (RedisConnectionError, RedisTimeoutError)),
+        decode_responses=True,
+    )
+    return Redis.from_pool(pool)
+
+
+def client_timeout_s(redis: Redis) -> float:
+    """Return how long a client waits for an answer."""
+    return float(redis.connection_pool.connection_kwargs.get("socket_timeout") or 2 * WAKE_POLL_S)
+
+
+async def reply(answer: Awaitable[Any] | Any) -> Any:
+    """Await an answer: the client's types leave open whether a command is one."""
+    return await answer
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Turn whatever a client raises when Redis cannot be used into `CreditUnavailable`."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise CreditUnavailable(f"the live credit store does not answer: {type(error).__name__}: {error}") from error
 
 
 class HoldCode(StrEnum):
@@ -47,7 +111,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class NotHeld:
-    """Nothing was changed. `level` is the first share that failed; `available` per share counts what the call holds itself."""
+    """Nothing was changed. `level` is the first share that failed; `available` per share counts what the call holds
+    itself, and is 0 for a wallet that Redis does not know.
+    """
 
     code: HoldCode
     level: int
@@ -61,6 +127,8 @@ class ApplyCode(StrEnum):
     SEEN = "seen"
     GAP = "gap"
     UNKNOWN_WALLET = "unknown_wallet"
+    TOO_LARGE = "too_large"
+    """The balance could not be kept exactly: SQL should have refused it. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,80 +179,273 @@ class OpenHold:
 
 
 class CreditStore:
-    """The five scripts and what reads their keys. Every call has a time-out; an unreachable server is `CreditUnavailable`."""
+    """The five scripts and what reads their keys. Every call has a time-out; no server is `CreditUnavailable`.
+
+    `redis` is made by `connect`, or at least with `decode_responses=True` and a socket time-out.
+    """
 
     def __init__(self, redis: Redis, *, prefix: str = "callctl") -> None:
-        raise NotImplementedError
+        self._redis = redis
+        self._base = f"{{{prefix}}}:"
+        self._hold = self._script("hold")
+        self._finish = self._script("finish")
+        self._release = self._script("release")
+        self._apply = self._script("apply")
+        self._sync = self._script("sync")
 
     async def hold(
         self, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str
     ) -> Held | NotHeld:
-        """Admit: open a hold in every wallet or in none, counting the call against each account's limits."""
-        raise NotImplementedError
+        """Admit: open a hold in every wallet or in none, counting the call against each account's limits.
+
+        Checked in this order: is the call over, is its hold open (then nothing changes), does Redis know every wallet
+        and account, is each active, are there channels, calls per second, money. `max_cps` counts admitted calls.
+        """
+        return await self._raise_hold("hold", call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
 
     async def extend(
         self, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str | None = None
     ) -> Held | NotHeld:
-        """Raise an open hold to these amounts (never lowers one), move its deadline, replace its facts if given."""
-        raise NotImplementedError
+        """Raise an open hold to these amounts (never lowers one), move its deadline, replace its facts if given.
+
+        Status and limits of accounts are for new calls: an extension asks for money only.
+        """
+        return await self._raise_hold("extend", call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
 
     async def finish(self, call_id: str, shares: Sequence[Share], *, now_ms: int) -> bool:
         """The call is over and costs exactly these amounts: trim (or raise) the hold to them and free its channel.
 
         Shares of 0 are dropped at once, the others wait for their posting. Returns False where there is no open hold (a
-        retry, or lost data): nothing is changed then.
+        retry, or lost data): no money is changed then. Either way the call cannot be held again. Raises `TooLarge`.
         """
-        raise NotImplementedError
+        answer = await self._run(self._finish, self._call_keys(call_id), [*_end(call_id, now_ms), *_flat(shares)])
+        if answer == "too_large":
+            raise TooLarge(f"the cost of call {call_id!r} makes a sum of holds that cannot be kept exactly")
+        return bool(answer == "finished")
 
     async def release(self, call_id: str, *, now_ms: int) -> bool:
-        """The call is over and costs nothing. False where there is no open hold."""
-        raise NotImplementedError
+        """The call is over and costs nothing. False where there is no open hold; it cannot be held again either way."""
+        return bool(await self._run(self._release, self._call_keys(call_id), _end(call_id, now_ms)) == "released")
 
     async def apply(self, wallet_id: int, seq: int, amount_micros: int, *, call_id: str | None = None) -> ApplyCode:
-        """Apply a posting in order and drop the share of the hold it replaces. SEEN drops that share too."""
-        raise NotImplementedError
+        """Apply a posting in order and drop the share of the hold it replaces. SEEN drops that share too.
+
+        Raises `TooLarge` where the balance could not be kept exactly.
+        """
+        (code,) = await self.apply_many([Applied(wallet_id, seq, amount_micros, call_id)])
+        if code is ApplyCode.TOO_LARGE:
+            raise TooLarge(f"posting {seq} of wallet {wallet_id} makes a balance that cannot be kept exactly")
+        return code
+
+    async def apply_many(self, postings: Sequence[Applied]) -> list[ApplyCode]:
+        """Apply postings in the order given, many in one round trip; each is `apply` and has its own code."""
+        calls: list[ScriptCall] = []
+        for posting in postings:
+            keys = [self._wallet_key(posting.wallet_id), self._base + "holds", self._base + "ended"]
+            if posting.call_id is not None:
+                keys.append(self._hold_key(posting.call_id))
+            calls.append((keys, [posting.wallet_id, posting.seq, posting.amount_micros, posting.call_id or ""]))
+        return [ApplyCode(answer) for answer in await self._run_many(self._apply, calls)]
 
     async def sync_wallet(self, state: WalletState) -> bool:
         """Set a wallet from SQL unless Redis is ahead; its held sum is kept. False where Redis was ahead."""
-        raise NotImplementedError
+        (synced,) = await self.sync_wallets([state])
+        return synced
+
+    async def sync_wallets(self, states: Sequence[WalletState]) -> list[bool]:
+        """Set many wallets, each as `sync_wallet` does. Raises `TooLarge` before anything is set."""
+        calls: list[ScriptCall] = []
+        for state in states:
+            if max(abs(state.balance_micros), abs(state.credit_limit_micros)) > LARGEST_MICROS:
+                raise TooLarge(f"wallet {state.wallet_id} has an amount that cannot be kept exactly")
+            arguments = [state.wallet_id, state.balance_micros, state.seq, state.credit_limit_micros]
+            calls.append(([self._wallet_key(state.wallet_id)], arguments))
+        return [answer == "synced" for answer in await self._run_many(self._sync, calls)]
 
     async def sync_account(self, state: AccountState) -> None:
         """Set an account's status and limits; its channel count is kept."""
-        raise NotImplementedError
+        await self.sync_accounts([state])
+
+    async def sync_accounts(self, states: Sequence[AccountState]) -> None:
+        """Set many accounts, each as `sync_account` does."""
+        with answers():
+            for start in range(0, len(states), CHUNK):
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for state in states[start : start + CHUNK]:
+                        limits: dict[Any, Any] = {
+                            "status": str(state.status),
+                            "max_calls": "" if state.max_calls is None else str(state.max_calls),
+                            "max_cps": "" if state.max_cps is None else str(state.max_cps),
+                        }
+                        pipe.hset(self._account_key(state.account_id), mapping=limits)
+                    await pipe.execute()
 
     async def wallet(self, wallet_id: int) -> WalletView | None:
         """Return one wallet."""
-        raise NotImplementedError
+        with answers():
+            kept = await reply(self._redis.hgetall(self._wallet_key(wallet_id)))
+        if "seq" not in kept:
+            return None
+        return WalletView(
+            wallet_id=wallet_id,
+            balance_micros=int(kept["balance"]),
+            held_micros=int(kept["held"]),
+            credit_limit_micros=int(kept["credit"]),
+            seq=int(kept["seq"]),
+        )
 
     async def calls_of(self, account_id: int) -> int:
         """Return the number of channels an account has in use."""
-        raise NotImplementedError
+        with answers():
+            return int(await reply(self._redis.hget(self._account_key(account_id), "calls")) or 0)
 
     async def find_hold(self, call_id: str) -> OpenHold | None:
         """Return one hold."""
-        raise NotImplementedError
+        with answers():
+            return _open_hold(call_id, await reply(self._redis.hgetall(self._hold_key(call_id))))
 
     async def holds(self) -> list[OpenHold]:
-        """Return every open hold."""
-        raise NotImplementedError
+        """Return every open hold, the finished ones that wait for a posting included."""
+        with answers():
+            call_ids: list[str] = await reply(self._redis.zrange(self._base + "holds", 0, -1))
+            found: list[OpenHold] = []
+            for start in range(0, len(call_ids), CHUNK):
+                chunk = call_ids[start : start + CHUNK]
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for call_id in chunk:
+                        pipe.hgetall(self._hold_key(call_id))
+                    kept = await pipe.execute()
+                holds = (_open_hold(call_id, fields) for call_id, fields in zip(chunk, kept, strict=True))
+                found += [hold for hold in holds if hold is not None]
+            return found
 
     async def overdue(self, now_ms: int, *, most: int = 1000) -> list[str]:
         """Return calls whose open, unfinished hold is past its deadline."""
-        raise NotImplementedError
+        with answers():
+            found = await reply(self._redis.zrangebyscore(self._base + "holds", "-inf", f"({now_ms}", 0, most))
+        return list(found)
 
     async def wakes(self) -> AsyncIterator[int]:
-        """Yield the ids of wallets whose available money grew, as it happens, until closed."""
-        raise NotImplementedError
-        yield 0
+        """Yield the ids of wallets whose available money grew, as it happens, until closed.
+
+        A lost connection is made anew. What happened meanwhile is not told: money that grew is found by the next try.
+        """
+        while True:
+            pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+            try:
+                await reply(pubsub.subscribe(self._base + "wake"))
+                while True:
+                    message = await _next_message(pubsub)
+                    if message is not None:
+                        yield int(message["data"])
+            except (RedisError, OSError, TimeoutError):
+                await asyncio.sleep(RECONNECT_S)
+            finally:
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def ping(self) -> None:
         """Raise `CreditUnavailable` unless the server answers."""
-        raise NotImplementedError
+        with answers():
+            await reply(self._redis.ping())
 
     async def durable(self) -> bool:
         """Return whether the server keeps its data over a restart (append-only file or snapshots)."""
-        raise NotImplementedError
+        with answers():
+            persistence = await reply(self._redis.info("persistence"))
+            if int(persistence.get("aof_enabled", 0)):
+                return True
+            return bool((await reply(self._redis.config_get("save"))).get("save"))
 
     async def empty(self) -> bool:
         """Return whether the store lacks our marker: a fresh server, or one that lost its data."""
-        raise NotImplementedError
+        with answers():
+            return not await reply(self._redis.exists(self._base + "filled"))
+
+    async def mark_filled(self) -> None:
+        """Set our marker: every wallet and account of SQL is here."""
+        with answers():
+            await reply(self._redis.set(self._base + "filled", "1"))
+
+    async def _raise_hold(
+        self, mode: str, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str | None
+    ) -> Held | NotHeld:
+        keys = self._call_keys(call_id)
+        for share in shares:
+            keys += [self._wallet_key(share.wallet_id), self._account_key(share.account_id)]
+        with_facts = "0" if facts is None else "1"
+        arguments: list[str | int] = [
+            call_id,
+            mode,
+            now_ms // 1000,
+            deadline_ms,
+            facts or "",
+            with_facts,
+            *_flat(shares),
+        ]
+        match await self._run(self._hold, keys, arguments):
+            case ["held"]:
+                return Held()
+            case [code, level, *available]:
+                return NotHeld(HoldCode(code), int(level), tuple(int(amount) for amount in available))
+            case answer:
+                raise CreditUnavailable(f"the live credit store gave an answer nobody knows: {answer!r}")
+
+    def _script(self, name: str) -> Any:
+        return self._redis.register_script(Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8"))
+
+    async def _run(self, script: Any, keys: list[str], arguments: Sequence[str | int]) -> Any:
+        with answers():
+            return await script(keys=keys, args=arguments)
+
+    async def _run_many(self, script: Any, calls: Sequence[ScriptCall]) -> list[Any]:
+        if len(calls) == 1:
+            return [await self._run(script, *calls[0])]
+        found: list[Any] = []
+        with answers():
+            for start in range(0, len(calls), CHUNK):
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for keys, arguments in calls[start : start + CHUNK]:
+                        await script(keys=keys, args=arguments, client=pipe)
+                    found += await pipe.execute()
+        return found
+
+    def _call_keys(self, call_id: str) -> list[str]:
+        return [self._hold_key(call_id), self._base + "holds", self._base + "ended"]
+
+    def _hold_key(self, call_id: str) -> str:
+        return f"{self._base}h:{call_id}"
+
+    def _wallet_key(self, wallet_id: int) -> str:
+        return f"{self._base}w:{wallet_id}"
+
+    def _account_key(self, account_id: int) -> str:
+        return f"{self._base}a:{account_id}"
+
+
+def _end(call_id: str, now_ms: int) -> list[str | int]:
+    return [call_id, now_ms, now_ms - REMEMBER_ENDED_MS]
+
+
+def _flat(shares: Sequence[Share]) -> list[int]:
+    flat: list[int] = []
+    for share in shares:
+        if share.amount_micros < 0:
+            raise ValueError(f"a share cannot be negative: {share}")
+        flat += [share.wallet_id, share.account_id, share.amount_micros]
+    return flat
+
+
+def _open_hold(call_id: str, kept: Mapping[str, str]) -> OpenHold | None:
+    if not kept:
+        return None
+    listed = [pair.split(":") for pair in kept["shares"].split(",") if pair]
+    shares = tuple(
+        Share(int(wallet_id), int(account_id), int(kept[f"w:{wallet_id}"]))
+        for wallet_id, account_id in listed
+        if f"w:{wallet_id}" in kept
+    )
+    return OpenHold(call_id, shares, int(kept["deadline"]), kept["state"] == "finished", kept.get("facts", ""))
+
+
+async def _next_message(pubsub: PubSub) -> dict[str, Any] | None:
+    return await pubsub.get_message(timeout=WAKE_POLL_S)  # type: ignore[no-any-return]

@@ -1,0 +1,84 @@
+-- finish: a call is over and costs exactly this: trim (or raise) its hold to it and free its channels.
+--
+-- KEYS[1] h:<call>   KEYS[2] holds   KEYS[3] ended
+--         and, under the same hash tag, the w:<wallet> and a:<account> that the hold and the arguments name
+-- ARGV[1] call id    ARGV[2] now, ms   ARGV[3] forget calls that ended before this, ms
+--         then for each share: wallet id, account id, amount (micro-units, whole, not negative)
+-- Results "finished"; "no_hold" where there is no open hold; "too_large" where a held sum would pass 2^53 - 1
+--         (nothing is changed then, save that the call is remembered as over, so that no late hold opens it again).
+-- Keeps   held of a wallet = the sum of that wallet's shares in all holds; channels are freed once, with the state; a share
+--         whose posting came first (c:<wallet>) is not held a second time; the hold goes when no share is left. More
+--         than was held is held all the same: it is owed. Wallets that got money back are told on the channel wake.
+
+local LARGEST = 9007199254740991
+local call, now_ms, forget_ms = ARGV[1], ARGV[2], ARGV[3]
+local base = string.sub(KEYS[2], 1, -6)
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+redis.call('ZADD', KEYS[3], 'NX', now_ms, call)
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. forget_ms, 'LIMIT', 0, 8)) do
+  redis.call('ZREM', KEYS[3], old)
+end
+if redis.call('HGET', KEYS[1], 'state') ~= 'open' then
+  return 'no_hold'
+end
+
+local listed = redis.call('HGET', KEYS[1], 'shares')
+local order, costs = {}, {}
+for wallet_id in string.gmatch(listed, '(%d+):%d+,') do
+  order[#order + 1] = wallet_id
+  costs[wallet_id] = 0
+end
+for i = 4, #ARGV, 3 do
+  local wallet_id = ARGV[i]
+  if not costs[wallet_id] then
+    order[#order + 1] = wallet_id
+    costs[wallet_id] = 0
+    listed = listed .. wallet_id .. ':' .. ARGV[i + 1] .. ','
+  end
+  costs[wallet_id] = costs[wallet_id] + tonumber(ARGV[i + 2])
+end
+local owns = {}
+for _, wallet_id in ipairs(order) do
+  if redis.call('HEXISTS', KEYS[1], 'c:' .. wallet_id) == 1 then
+    costs[wallet_id] = 0
+  end
+  owns[wallet_id] = tonumber(redis.call('HGET', KEYS[1], 'w:' .. wallet_id) or '0')
+  local held = tonumber(redis.call('HGET', base .. 'w:' .. wallet_id, 'held') or '0')
+  if costs[wallet_id] > LARGEST or held - owns[wallet_id] + costs[wallet_id] > LARGEST then
+    return 'too_large'
+  end
+end
+
+local left = 0
+for _, wallet_id in ipairs(order) do
+  local cost, own = costs[wallet_id], owns[wallet_id]
+  if cost ~= own then
+    redis.call('HINCRBY', base .. 'w:' .. wallet_id, 'held', whole(cost - own))
+  end
+  if cost > 0 then
+    redis.call('HSET', KEYS[1], 'w:' .. wallet_id, whole(cost))
+    left = left + 1
+  else
+    redis.call('HDEL', KEYS[1], 'w:' .. wallet_id)
+  end
+end
+for account_id in string.gmatch(redis.call('HGET', KEYS[1], 'accounts'), '(%d+),') do
+  redis.call('HINCRBY', base .. 'a:' .. account_id, 'calls', '-1')
+end
+if left > 0 then
+  redis.call('HSET', KEYS[1], 'state', 'finished', 'shares', listed)
+  redis.call('ZADD', KEYS[2], '+inf', call)
+else
+  redis.call('DEL', KEYS[1])
+  redis.call('ZREM', KEYS[2], call)
+end
+for _, wallet_id in ipairs(order) do
+  if costs[wallet_id] < owns[wallet_id] then
+    redis.call('PUBLISH', base .. 'wake', wallet_id)
+  end
+end
+return 'finished'

@@ -1,0 +1,153 @@
+-- hold: admit a call, or extend it: in every wallet of the chain, or in none.
+--
+-- KEYS[1] h:<call>   KEYS[2] holds   KEYS[3] ended   then for each share: w:<wallet>, a:<account>
+-- ARGV[1] call id    ARGV[2] "hold" or "extend"   ARGV[3] now, whole seconds   ARGV[4] deadline, ms
+-- ARGV[5] facts      ARGV[6] "1" to write the facts, "0" to leave them
+--         then for each share: wallet id, account id, amount (micro-units, whole, not negative)
+-- Results {"held"}, or {code, level from 0, available of each share} with code ended, no_hold, too_large, unknown_wallet,
+--         inactive, too_many_calls, too_fast, no_money; nothing is changed then.
+-- Keeps   held of a wallet = the sum of that wallet's shares in all holds; available is not negative where a share was
+--         raised; each account counts a call once; a call that is over never holds again; the same call held again
+--         changes nothing. An extension never lowers a share, and looks at money only: status and limits are for new calls.
+--         Calls per second count admitted calls in fixed windows of one second; a clock that is up to 2 s behind
+--         counts in the newest window, or two controllers would empty it for each other.
+
+local LARGEST = 9007199254740991
+local call, mode, now_s, deadline = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local admits = mode == 'hold'
+local count = (#ARGV - 6) / 3
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- Opposite signs meet first, so that no step leaves the exact range unless the result does.
+local function available(balance, held, credit)
+  local sum
+  if balance >= 0 then
+    sum = (balance - held) + credit
+  else
+    sum = (balance + credit) - held
+  end
+  return math.max(-LARGEST, math.min(LARGEST, sum))
+end
+
+local wallets, wallet_order, accounts, account_order, shares = {}, {}, {}, {}, {}
+for i = 1, count do
+  local wallet_id, account_id, amount = ARGV[4 + 3 * i], ARGV[5 + 3 * i], tonumber(ARGV[6 + 3 * i])
+  if not wallets[wallet_id] then
+    local key = KEYS[2 + 2 * i]
+    local kept = redis.call('HMGET', key, 'balance', 'held', 'credit', 'seq')
+    local own = tonumber(redis.call('HGET', KEYS[1], 'w:' .. wallet_id) or '0')
+    local held = tonumber(kept[2] or '0')
+    local wallet = { key = key, id = wallet_id, account_id = account_id, own = own, held = held, need = 0 }
+    wallet.known = kept[4] and true or false
+    wallet.available = wallet.known and available(tonumber(kept[1]), held - own, tonumber(kept[3])) or 0
+    wallets[wallet_id] = wallet
+    wallet_order[#wallet_order + 1] = wallet
+  end
+  if not accounts[account_id] then
+    local key = KEYS[3 + 2 * i]
+    local kept = redis.call('HMGET', key, 'status', 'max_calls', 'max_cps', 'calls', 'cps_s', 'cps_n')
+    local account = { key = key, id = account_id, status = kept[1], calls = tonumber(kept[4] or '0') }
+    account.max_calls, account.max_cps = tonumber(kept[2] or ''), tonumber(kept[3] or '')
+    account.window, account.admitted = now_s, 0
+    local ahead = tonumber(kept[5] or '-1') - tonumber(now_s)
+    if ahead >= 0 and ahead <= 2 then
+      account.window, account.admitted = kept[5], tonumber(kept[6])
+    end
+    accounts[account_id] = account
+    account_order[#account_order + 1] = account
+  end
+  shares[i] = { wallet = wallets[wallet_id], account = accounts[account_id], amount = amount }
+end
+
+local function refuse(code, level)
+  local answer = { code, whole(level - 1) }
+  for i = 1, count do
+    answer[2 + i] = whole(shares[i].wallet.available)
+  end
+  return answer
+end
+
+local state = redis.call('HGET', KEYS[1], 'state')
+if state == 'finished' or redis.call('ZSCORE', KEYS[3], call) then
+  return refuse('ended', 1)
+end
+if admits and state then
+  return { 'held' }
+end
+if not admits and not state then
+  return refuse('no_hold', 1)
+end
+
+for i = 1, count do
+  if shares[i].amount > LARGEST then
+    return refuse('too_large', i)
+  end
+end
+for i = 1, count do
+  if not shares[i].wallet.known or (admits and not shares[i].account.status) then
+    return refuse('unknown_wallet', i)
+  end
+end
+if admits then
+  for i = 1, count do
+    if shares[i].account.status ~= 'active' then
+      return refuse('inactive', i)
+    end
+  end
+  for i = 1, count do
+    local account = shares[i].account
+    if account.max_calls and account.calls + 1 > account.max_calls then
+      return refuse('too_many_calls', i)
+    end
+  end
+  for i = 1, count do
+    local account = shares[i].account
+    if account.max_cps and account.admitted + 1 > account.max_cps then
+      return refuse('too_fast', i)
+    end
+  end
+end
+for i = 1, count do
+  local wallet = shares[i].wallet
+  wallet.need = wallet.need + shares[i].amount
+  if wallet.need > wallet.own then
+    if wallet.need > LARGEST or wallet.held - wallet.own + wallet.need > LARGEST then
+      return refuse('too_large', i)
+    end
+    if wallet.need > wallet.available then
+      return refuse('no_money', i)
+    end
+  end
+end
+
+local listed = admits and '' or redis.call('HGET', KEYS[1], 'shares')
+for _, wallet in ipairs(wallet_order) do
+  if wallet.need > wallet.own then
+    redis.call('HINCRBY', wallet.key, 'held', whole(wallet.need - wallet.own))
+  end
+  if redis.call('HSETNX', KEYS[1], 'w:' .. wallet.id, whole(wallet.need)) == 1 then
+    listed = listed .. wallet.id .. ':' .. wallet.account_id .. ','
+  elseif wallet.need > wallet.own then
+    redis.call('HSET', KEYS[1], 'w:' .. wallet.id, whole(wallet.need))
+  end
+end
+redis.call('HSET', KEYS[1], 'shares', listed, 'deadline', deadline)
+redis.call('ZADD', KEYS[2], deadline, call)
+if ARGV[6] == '1' then
+  redis.call('HSET', KEYS[1], 'facts', ARGV[5])
+end
+if admits then
+  local counted = ''
+  for _, account in ipairs(account_order) do
+    redis.call('HINCRBY', account.key, 'calls', '1')
+    counted = counted .. account.id .. ','
+    if account.max_cps then
+      redis.call('HSET', account.key, 'cps_s', account.window, 'cps_n', whole(account.admitted + 1))
+    end
+  end
+  redis.call('HSET', KEYS[1], 'state', 'open', 'accounts', counted)
+end
+return { 'held' }
