@@ -1,15 +1,33 @@
 """The configuration: one TOML file, `callctl.toml`; every key can be overridden by CALLCTL_SECTION__KEY.
 
-An error names the file, the key and what was expected (`SettingsError`).
+An error names the file (or the variable), the key and what was expected (`SettingsError`), and never shows a secret.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from billing.errors import BillingError
+
+VARIABLES = "CALLCTL_"
+BETWEEN = "__"
+"""CALLCTL_WEB__PORT is web.port, CALLCTL_ASTERISK__0__SECRET the secret of the first Asterisk."""
+Loc = tuple[str | int, ...]
+"""A place in the document, such as ("asterisk", 0, "port")."""
+_SHOWN = 60
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
+_TWICE = "expected a name that no other switch has"
 
 
 class SettingsError(BillingError):
@@ -21,7 +39,7 @@ class SettingsError(BillingError):
 class Section(BaseModel):
     """Unknown keys are errors: a misspelt limit must not be silently ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class StoreSettings(Section):
@@ -36,7 +54,7 @@ class CreditSettings(Section):
     url: SecretStr = SecretStr("embedded")
     folder: Path = Path("var/credit")
     prefix: str = "callctl"
-    timeout_s: float = 2.0
+    timeout_s: float = Field(default=2.0, gt=0)
 
 
 class WebSettings(Section):
@@ -67,7 +85,7 @@ class ControlSettings(Section):
 class AsteriskSettings(Section):
     """One Asterisk, reached by AMI."""
 
-    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$")
+    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="1 to 32 of a-z, 0-9 and -")
     host: str = "127.0.0.1"
     port: int = Field(default=5038, ge=1, le=65535)
     username: str = "callctl"
@@ -85,5 +103,149 @@ class Settings(Section):
 
 
 def load_settings(path: Path) -> Settings:
-    """Read the file, then the environment. Raises `SettingsError`."""
-    raise NotImplementedError
+    """Read the file, then the environment. Raises `SettingsError`, with one line for each thing that is wrong."""
+    document = _read(path)
+    variables = _override(document, os.environ, path)
+    faults: list[str]
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        faults = [_fault(path, variables, fault) for fault in error.errors(include_url=False)]
+    else:
+        faults = [f"{_place(path, variables, loc)}: {_TWICE}" for loc in _names_twice(settings)]
+        if not faults:
+            return settings
+    # Raised outside the handler: pydantic's own error shows what was found, secrets included.
+    raise SettingsError("\n".join(faults))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: there is no such file; run `callctl init` to make one") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path}: line {line}: expected UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        what, _, where = str(error).partition(" (at ")
+        raise SettingsError(f"{path}: {where.rstrip(')') or 'somewhere'}: not TOML: {what}") from None
+
+
+def _override(document: dict[str, Any], environment: Mapping[str, str], path: Path) -> dict[Loc, str]:
+    """Put the variables into the document; return which variable brought each key and each table that was missing."""
+    variables: dict[Loc, str] = {}
+    for name in sorted(environment, key=lambda name: (len(name), name)):
+        if name.startswith(VARIABLES) and BETWEEN in name.removeprefix(VARIABLES):
+            parts = name.removeprefix(VARIABLES).lower().split(BETWEEN)
+            loc = tuple(int(part) if part.isascii() and part.isdigit() else part for part in parts)
+            if not _set(document, loc, environment[name], variables, name):
+                raise SettingsError(f"{name}: {_dotted(loc)} does not fit what {path} says")
+    return variables
+
+
+def _set(node: Any, loc: Loc, value: str, variables: dict[Loc, str], name: str) -> bool:
+    """Set one key, making tables and lists on the way; False where something else stands in the way."""
+    for depth, key in enumerate(loc, start=1):
+        following = loc[depth] if depth < len(loc) else None
+        new: Any = value if following is None else [] if isinstance(following, int) else {}
+        if isinstance(node, dict) and isinstance(key, str):
+            missing = key not in node
+        elif isinstance(node, list) and isinstance(key, int) and key <= len(node):
+            missing = key == len(node)
+            if missing:
+                node.append(new)
+        else:
+            return False
+        if missing or following is None:
+            node[key] = new
+            variables[loc[:depth]] = name
+        node = node[key]
+    return True
+
+
+def _names_twice(settings: Settings) -> list[Loc]:
+    names = [switch.name for switch in settings.asterisk]
+    return [("asterisk", number, "name") for number, name in enumerate(names) if name in names[:number]]
+
+
+def _fault(path: Path, variables: Mapping[Loc, str], error: ErrorDetails) -> str:
+    loc = error["loc"]
+    place = _place(path, variables, loc)
+    if error["type"] == "extra_forbidden":
+        known = list(_model(loc[:-1]).model_fields)
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        return f"{place}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
+    expected, secret = _expected(loc)
+    if error["type"] == "missing":
+        return f"{place}: expected {expected}, found nothing"
+    return f"{place}: expected {expected}, found {'something else' if secret else _found(error['input'])}"
+
+
+def _place(path: Path, variables: Mapping[Loc, str], loc: Loc) -> str:
+    """Return who said it: the variable where there is one, else the file and the key."""
+    for depth in range(len(loc), 0, -1):
+        name = variables.get(loc[:depth])
+        if name is not None:
+            # A variable that made a table is also why a key in it is missing.
+            return name if depth == len(loc) or len(loc) == 1 else f"{name}: {_dotted(loc)}"
+    return f"{path}: {_dotted(loc)}"
+
+
+def _dotted(loc: Loc) -> str:
+    # A key of the file is text of anybody's making: shown as one short line.
+    return ".".join(part if _PLAIN_KEY.fullmatch(part) else json.dumps(part[:_SHOWN]) for part in map(str, loc))
+
+
+def _model(loc: Loc) -> type[BaseModel]:
+    """Return the section at a place of `Settings`."""
+    node: Any = Settings
+    for key in loc:
+        node = get_args(node)[0] if isinstance(key, int) else node.model_fields[key].annotation
+    return node  # type: ignore[no-any-return] # what pydantic found wrong is inside a section
+
+
+def _expected(loc: Loc) -> tuple[str, bool]:
+    """Return in words what belongs at a place, and whether it is a secret."""
+    if isinstance(loc[-1], int):
+        return "a table", False
+    field = _model(loc[:-1]).model_fields[loc[-1]]
+    kind: Any = field.annotation
+    if get_origin(kind) is tuple:
+        return f"tables, each begun with [[{_dotted(loc)}]]", False
+    if issubclass(kind, BaseModel):
+        return f"a table, begun with [{_dotted(loc)}]", False
+    words = {int: "an integer", float: "a number", str: "text", Path: "a path", SecretStr: "text"}
+    return field.description or words.get(kind, kind.__name__) + _range(field), kind is SecretStr
+
+
+def _range(field: FieldInfo) -> str:
+    limits: dict[str, Any] = {}
+    for part in field.metadata:
+        limits |= {name: getattr(part, name) for name in ("ge", "gt", "le") if hasattr(part, name)}
+    match limits:
+        case {"ge": least, "le": most}:
+            return f" from {least} to {most}"
+        case {"ge": least}:
+            return f" of {least} or more"
+        case {"gt": below}:
+            return f" greater than {below}"
+        case _:
+            return ""
+
+
+def _found(value: Any) -> str:
+    match value:
+        case dict():
+            return "a table"
+        case list() | tuple():
+            return "a list"
+        case str():
+            return json.dumps(value[:_SHOWN] + ("…" if len(value) > _SHOWN else ""), ensure_ascii=False)
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)[:_SHOWN]
