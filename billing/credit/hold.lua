@@ -1,20 +1,21 @@
 -- hold: admit a call, or extend it: in every wallet of the chain, or in none.
 --
 -- KEYS[1] h:<call>   KEYS[2] holds   KEYS[3] ended   then for each share: w:<wallet>, a:<account>
--- ARGV[1] call id    ARGV[2] "hold" or "extend"   ARGV[3] now, whole seconds   ARGV[4] deadline, ms
+-- ARGV[1] call id    ARGV[2] "hold", "extend", or "adopt" (hold a call that lives already)   ARGV[3] now, whole seconds   ARGV[4] deadline, ms
 -- ARGV[5] facts      ARGV[6] "1" to write the facts, "0" to leave them
 --         then for each share: wallet id, account id, amount (micro-units, whole, not negative)
 -- Results {"held"}, or {code, level from 0, available of each share} with code ended, no_hold, too_large, unknown_wallet,
 --         inactive, too_many_calls, too_fast, no_money; nothing is changed then.
 -- Keeps   held of a wallet = the sum of that wallet's shares in all holds; available is not negative where a share was
 --         raised; each account counts a call once; a call that is over never holds again; the same call held again
---         changes nothing. An extension never lowers a share, and looks at money only: status and limits are for new calls.
+--         changes nothing. An extension never lowers a share, and looks at money only, like the hold of a call that
+--         lives already: status and limits are for new calls.
 --         Calls per second count admitted calls in fixed windows of one second; a clock that is up to 2 s behind
 --         counts in the newest window, or two controllers would empty it for each other.
 
 local LARGEST = 9007199254740991
 local call, mode, now_s, deadline = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local admits = mode == 'hold'
+local admits, checks = mode ~= 'extend', mode == 'hold'
 local count = (#ARGV - 6) / 3
 
 local function whole(number)
@@ -91,7 +92,7 @@ for i = 1, count do
     return refuse('unknown_wallet', i)
   end
 end
-if admits then
+if checks then
   for i = 1, count do
     if shares[i].account.status ~= 'active' then
       return refuse('inactive', i)
@@ -144,7 +145,7 @@ if admits then
   for _, account in ipairs(account_order) do
     redis.call('HINCRBY', account.key, 'calls', '1')
     counted = counted .. account.id .. ','
-    if account.max_cps then
+    if checks and account.max_cps then
       redis.call('HSET', account.key, 'cps_s', account.window, 'cps_n', whole(account.admitted + 1))
     end
   end

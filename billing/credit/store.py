@@ -194,14 +194,23 @@ class CreditStore:
         self._sync = self._script("sync")
 
     async def hold(
-        self, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str
+        self,
+        call_id: str,
+        shares: Sequence[Share],
+        *,
+        now_ms: int,
+        deadline_ms: int,
+        facts: str,
+        adopting: bool = False,
     ) -> Held | NotHeld:
         """Admit: open a hold in every wallet or in none, counting the call against each account's limits.
 
         Checked in this order: is the call over, is its hold open (then nothing changes), does Redis know every wallet
         and account, is each active, are there channels, calls per second, money. `max_cps` counts admitted calls.
+        `adopting`: the call lives already and its hold was lost, so only the money is asked for.
         """
-        return await self._raise_hold("hold", call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
+        mode = "adopt" if adopting else "hold"
+        return await self._raise_hold(mode, call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
 
     async def extend(
         self, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str | None = None
