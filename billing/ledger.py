@@ -60,8 +60,8 @@ class Draft:
     id: int | None = None
 
 
-class _Purse(NamedTuple):
-    """What posting must know of a wallet; a MONEY wallet's row is locked."""
+class Purse(NamedTuple):
+    """What posting must know of a wallet; a `live` one (MONEY) is locked until the unit of work ends."""
 
     live: bool
     currency: str
@@ -100,7 +100,7 @@ def post_many(session: Session, drafts: Sequence[Draft], *, now: datetime) -> tu
         return ()
     session.flush()
     entries = [entry for draft in drafts for entry in draft.entries]
-    purses = _lock(session, sorted({entry.wallet_id for entry in entries}))
+    purses = lock_wallets(session, sorted({entry.wallet_id for entry in entries}))
     for draft in drafts:
         _check(draft, purses)
     applied = _number(entries, purses)
@@ -138,6 +138,24 @@ def reverse(
     return written
 
 
+def lock_wallets(session: Session, wallet_ids: list[int]) -> dict[int, Purse]:
+    """Lock the MONEY wallets in order of id and return what stands in them. Others keep no balance to protect."""
+    purses: dict[int, Purse] = {}
+    asked = select(Wallet.id, Wallet.currency, Wallet.balance_micros, Wallet.seq).order_by(col(Wallet.id))
+    for page in _pages(wallet_ids):
+        live = asked.where(col(Wallet.id).in_(page), Wallet.kind == WalletKind.MONEY)
+        # key_share: rows that merely point to a wallet are written by others meanwhile.
+        for wallet_id, currency, balance, seq in session.exec(live.with_for_update(key_share=True)):
+            purses[wallet_id or 0] = Purse(True, currency, balance, seq)
+        others = asked.where(col(Wallet.id).in_(page), Wallet.kind != WalletKind.MONEY)
+        for wallet_id, currency, balance, seq in session.exec(others):
+            purses[wallet_id or 0] = Purse(False, currency, balance, seq)
+    missing = [wallet_id for wallet_id in wallet_ids if wallet_id not in purses]
+    if missing:
+        raise NotFound(f"there is no wallet {missing[0]}")
+    return purses
+
+
 def reserve_ids(session: Session, number: int) -> list[int]:
     """Return ids for transactions that are about to be posted, so that rows which name them can be written before."""
     if session.get_bind().dialect.name == "sqlite":
@@ -148,25 +166,7 @@ def reserve_ids(session: Session, number: int) -> list[int]:
     return list(session.execute(ids, {"number": number}).scalars())
 
 
-def _lock(session: Session, wallet_ids: list[int]) -> dict[int, _Purse]:
-    """Lock the MONEY wallets in order of id and return what stands in them. Others keep no balance to protect."""
-    purses: dict[int, _Purse] = {}
-    asked = select(Wallet.id, Wallet.currency, Wallet.balance_micros, Wallet.seq).order_by(col(Wallet.id))
-    for page in _pages(wallet_ids):
-        live = asked.where(col(Wallet.id).in_(page), Wallet.kind == WalletKind.MONEY)
-        # key_share: rows that merely point to a wallet are written by others meanwhile.
-        for wallet_id, currency, balance, seq in session.exec(live.with_for_update(key_share=True)):
-            purses[wallet_id or 0] = _Purse(True, currency, balance, seq)
-        others = asked.where(col(Wallet.id).in_(page), Wallet.kind != WalletKind.MONEY)
-        for wallet_id, currency, balance, seq in session.exec(others):
-            purses[wallet_id or 0] = _Purse(False, currency, balance, seq)
-    missing = [wallet_id for wallet_id in wallet_ids if wallet_id not in purses]
-    if missing:
-        raise NotFound(f"there is no wallet {missing[0]}")
-    return purses
-
-
-def _check(draft: Draft, purses: dict[int, _Purse]) -> None:
+def _check(draft: Draft, purses: dict[int, Purse]) -> None:
     sums: defaultdict[str, int] = defaultdict(int)
     for entry in draft.entries:
         if not entry.amount_micros:
@@ -178,7 +178,7 @@ def _check(draft: Draft, purses: dict[int, _Purse]) -> None:
         raise LedgerBroken(f"the postings of {draft.operation!r} do not sum to zero: {dict(sums)}")
 
 
-def _number(entries: list[Entry], purses: dict[int, _Purse]) -> list[Applied]:
+def _number(entries: list[Entry], purses: dict[int, Purse]) -> list[Applied]:
     """Give each posting on a MONEY wallet its place, and refuse a balance that Redis could not keep exactly."""
     balances = {wallet_id: purse.balance_micros for wallet_id, purse in purses.items() if purse.live}
     seqs = {wallet_id: purses[wallet_id].seq for wallet_id in balances}
@@ -222,7 +222,7 @@ def _write_transactions(session: Session, drafts: list[tuple[int, Draft]], now: 
 
 
 def _write_postings(
-    session: Session, drafts: list[tuple[int, Draft]], purses: dict[int, _Purse], applied: list[Applied]
+    session: Session, drafts: list[tuple[int, Draft]], purses: dict[int, Purse], applied: list[Applied]
 ) -> None:
     numbered = iter(applied)
     postings = [

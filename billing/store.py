@@ -23,6 +23,8 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session, SQLModel, create_engine
 
+from billing.errors import Refused
+
 BUSY_S = 10.0
 """How long a unit of work waits for another one's lock."""
 STATEMENT_S = 60.0
@@ -43,11 +45,20 @@ def open_store(url: str) -> Engine:
             raise ValueError(f"the store must be sqlite:///… or postgresql+psycopg://…, not {other}")
 
 
+class Remembered(Refused):
+    """A refusal that is stored under its operation: the unit of work that raises it is committed, not rolled back."""
+
+
 @contextmanager
 def work(engine: Engine) -> Iterator[Session]:
     """One unit of work: commits at the end, rolls back on an error. Nothing below commits."""
-    with Session(engine, expire_on_commit=False) as session, session.begin():
-        yield session
+    with Session(engine, expire_on_commit=False) as session:
+        try:
+            yield session
+        except Remembered:
+            session.commit()
+            raise
+        session.commit()
 
 
 @contextmanager

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlmodel import Session
+import orjson
+from sqlalchemy import update
+from sqlmodel import Session, col, select
 
-from billing.ledger import Applied
+from billing import audit
+from billing.errors import NotFound, OtherBody, Refused, TooLarge
+from billing.ledger import Applied, Entry, lock_wallets, post
+from billing.models import Account, AccountKind, AccountStatus, Operation, Wallet, WalletKind, id_of
+from billing.store import Remembered, insert_or_skip
+from rating.money import MOST_MICROS, format_amount
+
+MOST_OPERATION = 150
+"""The longest operation id, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +47,120 @@ def top_up(
 ) -> TopUp:
     """Add money to an account's wallet, once per `operation`.
 
-    Under an operator the money comes from its cash account; under a reseller out of the reseller's wallet, and more than
-    its SQL balance + credit limit is `Refused` (remembered under the operation). The same operation with another body is
-    `OtherBody`. Amounts must be positive.
+    Under an operator the money comes from its cash account; under a reseller out of the reseller's wallet, and more
+    than its SQL balance + credit limit is `Refused` (remembered under the operation). The same operation with another
+    body is `OtherBody`. Amounts must be positive.
+
+    The body is the account and the amount: who asks, and in what words, may differ when a request is sent again.
+    Remembered are the refusals that depend on the state of the store, so that a retry of a refused top-up never
+    surprises by succeeding; `NotFound`, `TooLarge` and an amount below 1 are wrong by themselves and leave nothing
+    behind. A remembered refusal is `Remembered`: `work` commits it, so do one top-up in a unit of work. What live calls
+    hold of the reseller's money is known to the live credit store alone; who faces resellers asks it before. Callers
+    who serve several principals put the principal into the operation id.
     """
-    raise NotImplementedError
+    _check(amount_micros, operation)
+    account = session.get(Account, account_id)
+    if account is None:
+        raise NotFound(f"there is no account {account_id}")
+    if account.kind is AccountKind.OPERATOR or account.parent_id is None:
+        raise Refused("the operator's own money is not topped up")
+    with session.begin_nested():
+        known = _claim(session, operation, _body_hash(account_id, amount_micros), now)
+        applied: tuple[Applied, ...] = ()
+        if known is None:
+            outcome, applied = _move(
+                session, account, amount_micros, operation=operation, actor=actor, reason=reason, now=now
+            )
+            session.execute(update(Operation).where(col(Operation.id) == operation).values(outcome=outcome))
+        else:
+            outcome = known
+    if "refused" in outcome:
+        raise Remembered(outcome["refused"])
+    return TopUp(operation=operation, replayed=known is not None, applied=applied, **outcome)
+
+
+def _check(amount_micros: int, operation: str) -> None:
+    if amount_micros < 1:
+        raise Refused("the amount of a top-up must be more than 0")
+    if amount_micros > MOST_MICROS:
+        raise TooLarge("the amount must stay below 2**53 micro-units")
+    if not operation or len(operation) > MOST_OPERATION or not operation.isprintable():
+        raise Refused(f"an operation id is 1 to {MOST_OPERATION} printable characters")
+
+
+def _body_hash(account_id: int, amount_micros: int) -> str:
+    return hashlib.sha256(orjson.dumps(["topup", account_id, amount_micros])).hexdigest()
+
+
+def _claim(session: Session, operation: str, body_hash: str, now: datetime) -> dict[str, Any] | None:
+    """Take the operation for us and return None, or return the outcome it had. Raises `OtherBody`.
+
+    Where another unit of work is just doing the same operation this waits for its end.
+    """
+    row = {"id": operation, "body_hash": body_hash, "outcome": {}, "created_at": now}
+    if insert_or_skip(session, Operation, [row], "id"):
+        return None
+    known = session.exec(select(Operation.body_hash, Operation.outcome).where(Operation.id == operation)).one()
+    if known[0] != body_hash:
+        raise OtherBody(f"the operation {operation!r} has been used with another account or amount")
+    return dict(known[1])
+
+
+def _move(
+    session: Session, account: Account, amount_micros: int, *, operation: str, actor: str, reason: str, now: datetime
+) -> tuple[dict[str, Any], tuple[Applied, ...]]:
+    """Move the money, or say why not; return the outcome to be remembered."""
+    if account.status is AccountStatus.CLOSED:
+        return {"refused": f"{account.name!r} is closed"}, ()
+    source, payer = _source(session, account)
+    wallet = _wallet(session, id_of(account), WalletKind.MONEY, account.currency)
+    purses = lock_wallets(session, sorted([source, wallet]))
+    if payer is not None:
+        # Nobody moves this wallet's money now: it is locked.
+        funds = purses[source].balance_micros + payer.credit_limit_micros
+        if funds < amount_micros:
+            lacking = format_amount(amount_micros - funds)
+            return {"refused": f"{payer.name!r} lacks {lacking} {payer.currency} for this top-up"}, ()
+    _, applied = post(
+        session,
+        [Entry(source, -amount_micros), Entry(wallet, amount_micros)],
+        # Its own kind of name, so that no operation id of a caller can take the place of a call's.
+        operation=f"topup:{operation}",
+        kind="topup" if payer is None else "transfer",
+        actor=actor,
+        reason=reason,
+        now=now,
+    )
+    balance = purses[wallet].balance_micros + amount_micros
+    outcome = {
+        "account_id": id_of(account),
+        "wallet_id": wallet,
+        "amount_micros": amount_micros,
+        "balance_micros": balance,
+    }
+    audit.record(
+        session,
+        actor=actor,
+        action="topup.add",
+        subject=f"account:{account.id}",
+        before={"balance_micros": purses[wallet].balance_micros},
+        after={**outcome, "operation": operation, "reason": reason[:500]},
+        now=now,
+    )
+    return outcome, applied
+
+
+def _source(session: Session, account: Account) -> tuple[int, Account | None]:
+    """Return the wallet the money comes from, and the reseller who owns it; None where it is the operator's cash."""
+    above = session.exec(select(Account).where(Account.id == account.parent_id)).one()
+    if above.kind is AccountKind.OPERATOR:
+        return _wallet(session, id_of(above), WalletKind.CASH, account.currency), None
+    return _wallet(session, id_of(above), WalletKind.MONEY, account.currency), above
+
+
+def _wallet(session: Session, account_id: int, kind: WalletKind, currency: str) -> int:
+    asked = select(Wallet.id).where(Wallet.account_id == account_id, Wallet.kind == kind, Wallet.currency == currency)
+    found = session.exec(asked).first()
+    if found is None:
+        raise NotFound(f"account {account_id} has no {kind.value} wallet in {currency}")
+    return found
