@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from billing import outbox
 from billing.catalogue import Catalogue, catalogue_version, load_catalogue
+from billing.cdrs import EndedCall
 from billing.credit.live import LiveCalls
 from billing.credit.store import CreditStore, Held, HoldCode, NotHeld
 from billing.errors import BillingError, CreditUnavailable
@@ -79,7 +80,7 @@ class Controller:
         self.stats = Stats()
         self.calls: dict[str, Call] = {}
         self.ended: OrderedDict[str, Refusal | None] = OrderedDict()
-        self.settler = Settler(engine, credit, journal, clock)
+        self.settler = Settler(engine, credit, journal, clock, self._settled)
         self.board = Board(live, clock, self.calls)
         self.watch = Watch(self)
         self.catalogue: Catalogue | None = None
@@ -288,7 +289,6 @@ class Controller:
                         call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts
                     )
                     if isinstance(reply, NotHeld) and reply.code is HoldCode.NO_HOLD:
-                        # Redis lost its data: the call lives, so its hold is made anew.
                         reply = await self._hold_or_sync(call, effect, now_ms, deadline_ms, facts)
                 case machine.Note():
                     shares = call.terms.shares(call.granted_s)
@@ -311,22 +311,18 @@ class Controller:
         deadline_ms: int,
         facts: str,
     ) -> Held | NotHeld:
-        """Hold; where Redis does not know a wallet yet, bring it from SQL and try once more."""
+        """Hold; where Redis does not know a wallet yet, bring it from SQL and try once more.
+
+        An extension that gets here has lost its hold with Redis' data: the call lives, so only the money is asked for.
+        """
+        adopting = isinstance(effect, machine.Extend)
         reply = await self.credit.hold(
-            call.call_id,
-            effect.shares,
-            now_ms=now_ms,
-            deadline_ms=deadline_ms,
-            facts=facts,
+            call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, adopting=adopting
         )
         if isinstance(reply, NotHeld) and reply.code is HoldCode.UNKNOWN_WALLET:
             await outbox.sync_all(self.engine, self.credit)
             reply = await self.credit.hold(
-                call.call_id,
-                effect.shares,
-                now_ms=now_ms,
-                deadline_ms=deadline_ms,
-                facts=facts,
+                call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, adopting=adopting
             )
         return reply
 
@@ -341,6 +337,7 @@ class Controller:
                     now_ms=now_ms,
                     deadline_ms=now_ms + (self.policy.ring_s + call.granted_s) * 1000,
                     facts=json.dumps(call.facts(), separators=(",", ":")),
+                    adopting=True,
                 )
 
     async def _grace(self, call: Call) -> float:
@@ -364,6 +361,14 @@ class Controller:
         if call.call_id not in self.ended:
             self._remember(call.call_id, None)
         self.board.changed(call.call_id)
+
+    def _settled(self, calls: list[EndedCall]) -> None:
+        self._spawn(self._forget_records([call for call in calls if call.answered_at and call.switch in self.switches]))
+
+    async def _forget_records(self, calls: list[EndedCall]) -> None:
+        """The switch's own notes have done their duty."""
+        for call in calls:
+            await self.switches[call.switch].forget_record(call.call_id)
 
     def _remember(self, call_id: str, refusal: Refusal | None) -> None:
         self.ended[call_id] = refusal

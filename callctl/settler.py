@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from billing import outbox
 from billing.cdrs import EndedCall, Settled, settle
 from billing.credit.store import CreditStore, Share
-from billing.errors import BillingError, CreditUnavailable
+from billing.errors import BillingError, CreditUnavailable, TooLarge
 from billing.ledger import Applied
 from billing.ports import Clock, to_ms
 from billing.store import work
@@ -43,13 +43,13 @@ class Waiting:
 
 @dataclass(slots=True)
 class Settler:
-    """Takes ended calls; `on_settled` is told the new records of each batch once SQL has them."""
+    """Takes ended calls; `on_settled` is told each batch once SQL has its records."""
 
     engine: Engine
     credit: CreditStore
     journal: Journal
     clock: Clock
-    on_settled: Callable[[tuple[str, ...]], None] = lambda _: None
+    on_settled: Callable[[list[EndedCall]], None] = lambda _: None
     parked: int = 0
     _waiting: dict[str, Waiting] = field(default_factory=dict)
     _something: asyncio.Event = field(default_factory=asyncio.Event)
@@ -116,7 +116,7 @@ class Settler:
             return tuple(applied)
         for waiting in batch:
             waiting.in_sql = True
-        self.on_settled(settled.written)
+        self.on_settled([waiting.entry.ended for waiting in batch])
         return settled.applied
 
     async def _park(self, waiting: Waiting, error: Exception) -> None:
@@ -133,7 +133,10 @@ class Settler:
         told = [waiting for waiting in self._waiting.values() if waiting.in_sql]
         try:
             for waiting in told:
-                await self._trim_or_raise(waiting)
+                try:
+                    await self._trim_or_raise(waiting)
+                except TooLarge as error:
+                    await self._park(waiting, error)
             if applied:
                 await outbox.apply_now(self.engine, self.credit, applied, clock=self.clock)
         except CreditUnavailable:
@@ -154,8 +157,8 @@ class Settler:
     async def _trim(self, waiting: Waiting) -> None:
         try:
             await self._trim_or_raise(waiting)
-        except CreditUnavailable:
-            log.warning("credit_unavailable", call_id=waiting.entry.ended.call_id)
+        except (CreditUnavailable, TooLarge) as error:
+            log.warning("hold_not_trimmed_yet", call_id=waiting.entry.ended.call_id, error=type(error).__name__)
 
     async def _trim_or_raise(self, waiting: Waiting) -> None:
         ended = waiting.entry.ended

@@ -1,0 +1,121 @@
+"""What follows from a look at a switch: each way in which it, we and the holds can disagree."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from billing.credit.store import OpenHold, Share
+from callctl.call import Call, Stage
+from callctl.recovery import Plan, compare, end_of_vanished, rebuild
+from callctl.switches.base import Direction, LiveCall, SwitchRecord
+from tests.unit.test_call import Played
+
+T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+
+
+def live(call_id: str, *, waiting: bool = False, answered: bool = True, limit_s: float | None = 30.0) -> LiveCall:
+    return LiveCall(call_id, waiting, Direction.OUTBOUND, "100", "1", "49", T0 if answered else None, limit_s)
+
+
+def hold(call_id: str, *, finished: bool = False) -> OpenHold:
+    return OpenHold(call_id, (Share(1, 1, 5),), 0, finished, "{}")
+
+
+def known(call_id: str, *, touched: float = 0.0, stage: Stage = Stage.TALKING) -> Call:
+    played = Played()
+    played.call.call_id, played.call.switch = call_id, call_id.partition(":")[0]
+    played.call.touched_mono, played.call.stage = touched, stage
+    return played.call
+
+
+def look(
+    *seen: LiveCall, calls: tuple[Call, ...] = (), holds: tuple[OpenHold, ...] = (), ended: tuple[str, ...] = ()
+) -> Plan:
+    return compare("a", seen, {call.call_id: call for call in calls}, holds, ended, asked_mono=100.0)
+
+
+def test_nothing_to_do_where_all_agree() -> None:
+    """A live call that we know, with its hold and its deadline, is left alone."""
+    assert look(live("a:1"), calls=(known("a:1"),), holds=(hold("a:1"),)) == Plan()
+
+
+def test_a_live_call_nobody_knows_is_adopted_with_its_hold() -> None:
+    """Left by a controller that died; without a hold where Redis lost it."""
+    assert look(live("a:1"), holds=(hold("a:1"),)).adopt == [(live("a:1"), hold("a:1"))]
+    assert look(live("a:1")).adopt == [(live("a:1"), None)]
+
+
+def test_a_waiting_offer_is_offered_again() -> None:
+    """Its event went by while nobody listened; one refused unheard is refused again."""
+    assert look(live("a:1", waiting=True)).offers == [live("a:1", waiting=True)]
+    assert look(live("a:1", waiting=True), ended=("a:1",)).offers == [live("a:1", waiting=True)]
+
+
+def test_an_admission_the_switch_never_got_is_sent_again() -> None:
+    """We think it rings, the switch still waits."""
+    plan = look(live("a:1", waiting=True), calls=(known("a:1", stage=Stage.RINGING),), holds=(hold("a:1"),))
+    assert plan.readmit == ["a:1"]
+
+
+def test_an_answer_that_was_missed_is_learnt() -> None:
+    """The switch knows when it was answered."""
+    plan = look(live("a:1"), calls=(known("a:1", stage=Stage.RINGING),), holds=(hold("a:1"),))
+    assert plan.answered == [("a:1", T0)]
+
+
+def test_a_call_without_a_deadline_gets_one() -> None:
+    """No live call without a limit on the switch."""
+    assert look(live("a:1", limit_s=None), calls=(known("a:1"),)).unlimited == ["a:1"]
+
+
+def test_a_settled_call_that_lives_is_a_ghost() -> None:
+    """Nobody pays for it any more."""
+    assert look(live("a:1"), ended=("a:1",)).ghosts == ["a:1"]
+
+
+def test_a_call_that_is_gone_has_vanished_unless_it_moved_since() -> None:
+    """What we learnt after the question was asked is newer than the answer."""
+    assert look(calls=(known("a:1"),)).vanished == ["a:1"]
+    assert look(calls=(known("a:1", touched=100.5),)).vanished == []
+
+
+def test_a_hold_that_nobody_owns_is_an_orphan() -> None:
+    """Not live, not ours, not being settled; finished holds wait for their posting, other switches' are not ours."""
+    assert look(holds=(hold("a:1"),)).orphans == [hold("a:1")]
+    assert look(holds=(hold("a:1", finished=True), hold("b:1"))) == Plan()
+    assert look(holds=(hold("a:1"),), ended=("a:1",)) == Plan()
+
+
+def test_another_switchs_calls_are_not_compared() -> None:
+    """An empty answer of one switch says nothing about another."""
+    assert look(calls=(known("b:1"),)) == Plan()
+
+
+def test_the_switchs_own_record_is_believed() -> None:
+    """Its times are exact, so the call is no estimate."""
+    call = known("a:1")
+    call.answered_at, call.granted_s = None, 60
+    record = SwitchRecord("a:1", T0, T0 + timedelta(seconds=9), 16)
+    end = end_of_vanished(call, record, now=T0 + timedelta(hours=1))
+    assert (end.answered_at, end.at, call.estimated) == (T0, T0 + timedelta(seconds=9), False)
+
+
+def test_without_a_record_the_last_paid_second_is_the_end() -> None:
+    """An estimate never goes beyond what was held, nor beyond now; an answer nobody knows of costs nothing."""
+    call = known("a:1")
+    call.answered_at, call.granted_s = T0, 60
+    assert end_of_vanished(call, None, now=T0 + timedelta(hours=1)).at == T0 + timedelta(seconds=60)
+    assert end_of_vanished(call, None, now=T0 + timedelta(seconds=20)).at == T0 + timedelta(seconds=20)
+    assert call.estimated
+    call.answered_at = None
+    assert end_of_vanished(call, None, now=T0).answered_at is None
+
+
+@pytest.mark.parametrize("facts", ["", "{}", "[]", "null", json.dumps({"call_id": 1})])
+def test_facts_that_cannot_be_read_are_an_error_with_a_name(facts: str) -> None:
+    """A hold from another version or a broken one never crashes recovery."""
+    with pytest.raises(ValueError, match="facts of a hold"):
+        rebuild(facts)
