@@ -1,0 +1,164 @@
+"""A small SIP telephone over UDP, for what SIPp cannot say: two calls joined by an attended transfer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import secrets
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+_SDP = (
+    "v=0\r\no=ua 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+    "m=audio 6000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+)
+
+
+class NoAnswer(Exception):
+    """A request got no final response, or not a good one; the text says which."""
+
+
+@dataclass(slots=True)
+class Leg:
+    """One call of the telephone. `ended` is set when either side has said BYE."""
+
+    call_id: str
+    called: str
+    local_tag: str
+    remote: str = ""
+    target: str = ""
+    cseq: int = 1
+    status: int = 0
+    replies: asyncio.Queue[tuple[int, str, str]] = field(default_factory=asyncio.Queue)
+    notified: list[str] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def remote_tag(self) -> str:
+        """Return the other side's tag."""
+        found = re.search(r";tag=([^;>\s]+)", self.remote)
+        return found[1] if found else ""
+
+
+class Telephone(asyncio.DatagramProtocol):
+    """Calls, transfers, hangs up. Every request is repeated until answered, as UDP asks."""
+
+    def __init__(self, local: tuple[str, int], switch: tuple[str, int]) -> None:
+        self.local, self.switch = local, switch
+        self.legs: dict[str, Leg] = {}
+        self._branch = itertools.count(1)
+        self._transport: asyncio.DatagramTransport | None = None
+
+    async def open(self) -> Telephone:
+        """Listen."""
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=self.local)
+        return self
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._transport is not None:
+            self._transport.close()
+
+    async def call(self, number: str, *, timeout_s: float = 10) -> Leg:
+        """Call a number and wait until it answers. Raises `NoAnswer`."""
+        leg = Leg(
+            f"ua-{secrets.token_hex(8)}", f"<sip:{number}@{self.switch[0]}:{self.switch[1]}>", secrets.token_hex(4)
+        )
+        leg.remote = leg.called
+        leg.target = leg.called[1:-1]
+        self.legs[leg.call_id] = leg
+        host = self.local[0]
+        status, to, contact = await self._ask(leg, "INVITE", body=_SDP.format(host=host), timeout_s=timeout_s)
+        leg.status, leg.remote = status, to
+        if status != 200:
+            self._say(leg, "ACK", leg.cseq)
+            raise NoAnswer(f"{number}: {status}")
+        leg.target = contact.strip("<> ").split(">")[0].removeprefix("<")
+        self._say(leg, "ACK", leg.cseq)
+        return leg
+
+    async def attended_transfer(self, leg: Leg, other: Leg) -> None:
+        """Ask the switch to join the far ends of two calls, and say goodbye in both once it has. Raises `NoAnswer`."""
+        replaces = quote(f"{other.call_id};to-tag={other.remote_tag};from-tag={other.local_tag}", safe="")
+        refer_to = f"Refer-To: <{other.called[1:-1]}?Replaces={replaces}>\r\n"
+        leg.cseq += 1
+        status, _, _ = await self._ask(leg, "REFER", extra=refer_to, timeout_s=5)
+        if status != 202:
+            raise NoAnswer(f"REFER: {status}")
+        async with asyncio.timeout(5):
+            while not any("200" in note for note in leg.notified):  # noqa: ASYNC110 - a few looks at a list
+                await asyncio.sleep(0.02)
+        for one in (leg, other):
+            if not one.ended.is_set():
+                await self.hang_up(one)
+
+    async def hang_up(self, leg: Leg) -> None:
+        """Say BYE and wait for its answer. Raises `NoAnswer`."""
+        leg.cseq += 1
+        await self._ask(leg, "BYE", timeout_s=5)
+        leg.ended.set()
+
+    async def _ask(
+        self, leg: Leg, method: str, *, extra: str = "", body: str = "", timeout_s: float
+    ) -> tuple[int, str, str]:
+        branch = f"z9hG4bK{secrets.token_hex(4)}{next(self._branch)}"
+        self._say(leg, method, leg.cseq, extra=extra, body=body, branch=branch)
+        wait = 0.5
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        status, to, contact = await asyncio.wait_for(leg.replies.get(), wait)
+                    except TimeoutError:
+                        wait *= 2
+                        self._say(leg, method, leg.cseq, extra=extra, body=body, branch=branch)
+                        continue
+                    wait = timeout_s
+                    if status >= 200:
+                        return status, to, contact
+        except TimeoutError:
+            raise NoAnswer(f"{method}: nothing within {timeout_s} s") from None
+
+    def _say(self, leg: Leg, method: str, cseq: int, *, extra: str = "", body: str = "", branch: str = "") -> None:
+        host, port = self.local
+        kind = "Content-Type: application/sdp\r\n" if body else ""
+        branch = branch or f"z9hG4bK{secrets.token_hex(4)}{next(self._branch)}"
+        self._write(
+            f"{method} {leg.target} SIP/2.0\r\nVia: SIP/2.0/UDP {host}:{port};branch={branch}\r\nMax-Forwards: 70\r\n"
+            f"From: <sip:ua@{host}:{port}>;tag={leg.local_tag}\r\nTo: {leg.remote}\r\nCall-ID: {leg.call_id}\r\n"
+            f"CSeq: {cseq} {method}\r\nContact: <sip:ua@{host}:{port}>\r\n{extra}{kind}"
+            f"Content-Length: {len(body)}\r\n\r\n{body}"
+        )
+
+    def _write(self, text: str) -> None:
+        if self._transport is not None:
+            self._transport.sendto(text.encode(), self.switch)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002 - asyncio's own signature
+        """Answer the switch's requests; hand its responses to who waits for them."""
+        text = data.decode(errors="replace")
+        leg = self.legs.get(header(text, "Call-ID"))
+        if leg is None:
+            return
+        first = text.split("\r\n", 1)[0]
+        if first.startswith("SIP/2.0 "):
+            number, method = header(text, "CSeq").split()
+            if int(number) == leg.cseq and method != "ACK":
+                leg.replies.put_nowait((int(first.split()[1]), header(text, "To"), header(text, "Contact")))
+            return
+        method = first.split(" ", 1)[0]
+        if method == "NOTIFY":
+            leg.notified.append(text.partition("\r\n\r\n")[2])
+        if method == "BYE":
+            leg.ended.set()
+        if method != "ACK":
+            same = "".join(f"{name}: {header(text, name)}\r\n" for name in ("Via", "From", "To", "Call-ID", "CSeq"))
+            self._write(f"SIP/2.0 200 OK\r\n{same}Content-Length: 0\r\n\r\n")
+
+
+def header(text: str, name: str) -> str:
+    """Return a header's value, "" without one."""
+    found = re.search(rf"^{name}:[ \t]*(.*?)\r$", text, re.MULTILINE | re.IGNORECASE)
+    return found[1] if found else ""
