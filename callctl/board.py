@@ -23,6 +23,7 @@ class Board:
     clock: Clock
     calls: Mapping[str, Call]
     _changed: set[str] = field(default_factory=set)
+    _shown: dict[str, int] = field(default_factory=dict)
 
     def changed(self, call_id: str) -> None:
         """Say that a call is new, different or over."""
@@ -37,15 +38,31 @@ class Board:
     async def flush(self) -> None:
         """Write what changed since the last time."""
         changed, self._changed = self._changed, set()
+        show, hide = [], []
+        for call_id in changed:
+            call = self.calls.get(call_id)
+            if call is not None and call.stage in (Stage.RINGING, Stage.TALKING):
+                show.append(self.view(call))
+            elif call_id in self._shown:
+                hide.append((call_id, self._shown[call_id]))
         try:
-            for call_id in changed:
-                call = self.calls.get(call_id)
-                if call is None or call.stage in (Stage.OFFERED, Stage.ENDED):
-                    await self.live.remove(call_id)
-                else:
-                    await self.live.put(self.view(call))
+            await self.live.update(show, hide)
         except CreditUnavailable:
             self._changed |= changed
+            return
+        self._shown.update((view.call_id, view.account_id) for view in show)
+        for call_id, _ in hide:
+            del self._shown[call_id]
+
+    async def show_all(self, switch: str) -> None:
+        """Show exactly the calls we have of a switch: what an earlier controller left on the board goes."""
+        views = [
+            self.view(call)
+            for call in self.calls.values()
+            if call.switch == switch and call.stage in (Stage.RINGING, Stage.TALKING)
+        ]
+        await self.live.replace_all(switch, views)
+        self._shown.update((view.call_id, view.account_id) for view in views)
 
     def view(self, call: Call) -> LiveCallView:
         """Return a call as the panel shows it."""

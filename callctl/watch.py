@@ -111,6 +111,19 @@ class Watch:
         holds = await its.credit.holds()
         live = await switch.live_calls()
         plan = recovery.compare(switch.name, live, its.calls, holds, its.ended, asked_mono=asked_mono)
+        await self._follow_living(switch, plan)
+        if plan.vanished or plan.orphans:
+            await asyncio.sleep(SETTLE_S)
+        for call_id in plan.vanished:
+            await self._settle_vanished(switch, its.calls.get(call_id), asked_mono)
+        for orphan in plan.orphans:
+            await self._settle_orphan(switch, orphan)
+        if switch.name not in self.compared:
+            await its.board.show_all(switch.name)
+        self.compared.add(switch.name)
+
+    async def _follow_living(self, switch: Switch, plan: recovery.Plan) -> None:
+        its = self._its
         for seen in plan.offers:
             offer = CallOffered(
                 seen.call_id, its.clock.now(), seen.direction, seen.account_code, seen.caller, seen.callee
@@ -128,13 +141,6 @@ class Watch:
             # Just ended, or its end was forged or misread: nobody pays for it any more, so it must not live.
             log.warning("settled_call_lives", call_id=call_id)
             await switch.hangup(call_id)
-        if plan.vanished or plan.orphans:
-            await asyncio.sleep(SETTLE_S)
-        for call_id in plan.vanished:
-            await self._settle_vanished(switch, its.calls.get(call_id), asked_mono)
-        for orphan in plan.orphans:
-            await self._settle_orphan(switch, orphan)
-        self.compared.add(switch.name)
 
     async def _adopt(self, switch: Switch, seen: LiveCall, hold: OpenHold | None) -> None:
         """Take over a call that lives and is not ours yet: from its hold's facts, or else from what the switch says."""

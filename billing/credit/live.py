@@ -84,7 +84,17 @@ class LiveCalls:
             if kept is None:
                 return
             async with self._redis.pipeline(transaction=True) as pipe:
-                self._hide(pipe, [_view(kept)])
+                self._hide(pipe, [(call_id, _view(kept).account_id)])
+                await pipe.execute()
+
+    async def update(self, show: Sequence[LiveCallView], hide: Sequence[tuple[str, int]]) -> None:
+        """Show and take off many calls in one round trip; `hide` are (call_id, account_id)."""
+        if not show and not hide:
+            return
+        with answers():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                self._hide(pipe, hide)
+                self._show(pipe, show)
                 await pipe.execute()
 
     async def list(self, *, account_id: int | None = None, most: int = 1000) -> list[LiveCallView]:
@@ -99,7 +109,7 @@ class LiveCalls:
             call_ids = await reply(self._redis.hkeys(self._live))
             shown = [call for call in await self._views(call_ids) if call.switch == switch]
             async with self._redis.pipeline(transaction=True) as pipe:
-                self._hide(pipe, shown)
+                self._hide(pipe, [(call.call_id, call.account_id) for call in shown])
                 self._show(pipe, calls)
                 await pipe.execute()
 
@@ -150,11 +160,11 @@ class LiveCalls:
             pipe.zadd(self._order_key(None), {call.call_id: call.offered_ms})
             pipe.zadd(self._order_key(call.account_id), {call.call_id: call.offered_ms})
 
-    def _hide(self, pipe: Pipeline, calls: Iterable[LiveCallView]) -> None:
-        for call in calls:
-            pipe.hdel(self._live, call.call_id)
-            pipe.zrem(self._order_key(None), call.call_id)
-            pipe.zrem(self._order_key(call.account_id), call.call_id)
+    def _hide(self, pipe: Pipeline, calls: Iterable[tuple[str, int]]) -> None:
+        for call_id, account_id in calls:
+            pipe.hdel(self._live, call_id)
+            pipe.zrem(self._order_key(None), call_id)
+            pipe.zrem(self._order_key(account_id), call_id)
 
     async def _views(self, call_ids: Iterable[str]) -> Sequence[LiveCallView]:
         wanted = [*call_ids]
