@@ -32,7 +32,7 @@ from callctl import refusals
 from callctl.admission import Refused, decide, dialled
 from callctl.board import Board
 from callctl.call import Call, Commanded, HangupAsked, HoldReplied, Input, MoneyGrew, Policy, Stage, Tick, step
-from callctl.journal import Journal
+from callctl.journal import Journal, JournalBroken
 from callctl.news import Listener, News, NewsKind, Stats
 from callctl.settler import Settler
 from callctl.switches.base import (
@@ -107,6 +107,7 @@ class Controller:
             ("wakes", self._listen_to_wakes),
             ("hangups", self._listen_to_hangups),
             ("watch", self.watch.run),
+            ("journal", self._probe_journal),
         ]
         self._loops = [asyncio.create_task(self._for_ever(name, run), name=name) for name, run in loops]
         for switch in self.switches.values():
@@ -426,6 +427,15 @@ class Controller:
         while True:
             if not await outbox.drain(self.engine, self.credit, clock=self.clock):
                 await asyncio.sleep(0.5)
+
+    async def _probe_journal(self) -> None:
+        """While the journal is broken new calls are refused; find out when it is whole again."""
+        while True:
+            await asyncio.sleep(1.0)
+            if self.journal.broken:
+                with contextlib.suppress(JournalBroken):
+                    await self.journal.probe()
+                    log.warning("journal_whole_again")
 
     async def _listen_to_wakes(self) -> None:
         async for wallet_id in self.credit.wakes():

@@ -14,7 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from billing.cdrs import EndedCall
+
+log = structlog.get_logger(__name__)
 
 
 class JournalBroken(Exception):
@@ -56,6 +60,10 @@ class Journal:
     async def park(self, call_id: str, why: str) -> None:
         """Keep an entry that cannot be settled for a person to look at; it is not tried again by itself."""
         await self._do("UPDATE ended SET parked = ? WHERE call_id = ?", (why[:500], call_id))
+
+    async def probe(self) -> None:
+        """Find out whether a broken journal can be written again. Raises `JournalBroken`."""
+        await self._do("DELETE FROM ended WHERE id = ?", (-1,))
 
     def settled(self, call_ids: Iterable[str]) -> None:
         """Drop entries that SQL and Redis have; not waited for, since settling twice is harmless."""
@@ -108,10 +116,17 @@ class Journal:
             "CREATE TABLE IF NOT EXISTS ended"
             " (id INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE, body TEXT NOT NULL, parked TEXT)"
         )
-        rows = self._db.execute("SELECT body FROM ended WHERE parked IS NULL ORDER BY id").fetchall()
-        return [
-            Entry(EndedCall.from_json(body["ended"]), body["held"]) for body in (json.loads(row[0]) for row in rows)
-        ]
+        entries = []
+        rows = self._db.execute("SELECT call_id, body FROM ended WHERE parked IS NULL ORDER BY id").fetchall()
+        for call_id, body in rows:
+            try:
+                data = json.loads(body)
+                entries.append(Entry(EndedCall.from_json(data["ended"]), bool(data["held"])))
+            except (KeyError, TypeError, ValueError) as error:
+                # A row nobody can read must not keep a controller from starting: a person looks at it.
+                log.error("journal_row_unreadable", call_id=call_id, error=str(error))  # noqa: TRY400
+                self._db.execute("UPDATE ended SET parked = ? WHERE call_id = ?", (f"unreadable: {error}", call_id))
+        return entries
 
     def _commit(self, batch: list[tuple[str, tuple[object, ...]]]) -> None:
         if self._db is None:

@@ -130,7 +130,8 @@ class Watch:
             )
             its.tell(offer)
         for call_id in plan.readmit:
-            await switch.admit(call_id, grant_s=its.calls[call_id].granted_s, ring_s=its.policy.ring_s)
+            if call := its.calls.get(call_id):
+                await switch.admit(call_id, grant_s=call.granted_s, ring_s=its.policy.ring_s)
         for call_id, at in plan.answered:
             its.tell(CallAnswered(call_id, at))
         for seen, hold in plan.adopt:
