@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlmodel import Session
+from sqlalchemy import and_, insert, or_
+from sqlmodel import Session, col, select
 
-from billing.ledger import Applied
-from billing.models import Cdr, Charge
+from billing.errors import NotFound
+from billing.ledger import PAGE, Applied, Draft, Entry, post_many, reserve_ids
+from billing.models import Cdr, Charge, Posting
+from billing.store import insert_or_skip
+from rating.money import format_amount
+from rating.pricing import cost, price
+from rating.tariff import Rate
+
+MOST_CALL_ID = 200
+"""The longest call id, in characters."""
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_LENGTHS = {
+    "switch": 64,
+    "direction": 10,
+    "caller": 200,
+    "callee": 200,
+    "destination": 100,
+    "disposition": 20,
+    "reason": 40,
+    "hung_up_by": 20,
+}
+_TIMES = ("offered_at", "answered_at", "ended_at")
+_MOST_INTEGER = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +53,9 @@ class EndedCharge:
 class EndedCall:
     """A call that is over, answered or not, refused included: all that its record needs.
 
-    disposition: answered, busy, no_answer, cancelled, failed, refused. `reason` is the refusal's code, or why we ended it
-    (credit_exhausted, hung_up_by_admin, …). `cost_micros` of the payer is `charges[0].amount_micros`.
+    disposition: answered, busy, no_answer, cancelled, failed, refused. `reason` is the refusal's code, or why we ended
+    it (credit_exhausted, hung_up_by_admin, …). `cost_micros` of the payer is `charges[0].amount_micros`. Raises
+    `ValueError` for what no record can hold, so that one such call never stops the others of its batch.
     """
 
     call_id: str
@@ -54,14 +78,33 @@ class EndedCall:
     estimated: bool
     charges: tuple[EndedCharge, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse an id that is no key, a time without a zone, and a charge that would pay the caller."""
+        if not self.call_id or len(self.call_id) > MOST_CALL_ID or not self.call_id.isprintable():
+            raise ValueError(f"a call id is 1 to {MOST_CALL_ID} printable characters")
+        for moment in (self.offered_at, self.answered_at, self.ended_at):
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError("the times of a call have a zone")
+        if any(charge.amount_micros < 0 for charge in self.charges):
+            raise ValueError("a charge is 0 or more")
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON (times RFC 3339) for the journal."""
-        raise NotImplementedError
+        data = asdict(self)
+        for name in _TIMES:
+            moment = data[name]
+            data[name] = moment and moment.astimezone(UTC).isoformat()
+        data["charges"] = list(data["charges"])
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EndedCall:
-        """Read what `to_json` wrote."""
-        raise NotImplementedError
+        """Read what `to_json` wrote. Raises `ValueError`, `TypeError` or `KeyError` for anything else."""
+        given = {name: data[name] for name in (field.name for field in fields(cls))}
+        for name in _TIMES:
+            given[name] = given[name] and datetime.fromisoformat(given[name])
+        given["charges"] = tuple(EndedCharge(**charge) for charge in given["charges"])
+        return cls(**given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +120,141 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     """Write records, charges and postings of calls that ended. A call that has its record is left as it is.
 
     Each charge of more than 0 is two entries: out of its wallet (replacing the call's hold) and into `to_wallet_id`.
-    Texts are cut to their columns' lengths; NUL and other control characters become U+FFFD.
+    Texts are cut to their columns' lengths; NUL and other control characters become U+FFFD. `applied` holds the
+    postings of known calls as well, so that the live credit store can be told again.
+
+    A batch is written whole or, after an error, not at all: its calls can then be settled one by one to find the one at
+    fault (`LedgerBroken` for a charge in another currency than its wallet, `NotFound` for a wallet, `TooLarge`).
     """
-    raise NotImplementedError
+    # One order for all, so that two batches with the same calls wait for each other only one way.
+    unique = dict(sorted({call.call_id: call for call in reversed(calls)}.items()))
+    paid = [call_id for call_id, call in unique.items() if any(charge.amount_micros for charge in call.charges)]
+    ids = dict(zip(paid, reserve_ids(session, len(paid)) if paid else (), strict=True))
+    rows = [_record(call, ids.get(call_id)) for call_id, call in unique.items()]
+    written = set(insert_or_skip(session, Cdr, rows, "call_id"))
+    known = [call_id for call_id in unique if call_id not in written]
+    fresh = [unique[call_id] for call_id in unique if call_id in written]
+    drafts = [_draft(call, ids[call.call_id]) for call in fresh if call.call_id in ids]
+    again = _applied_before(session, known)
+    applied = post_many(session, drafts, now=now)
+    charges = [row for call in fresh for row in _charges(call)]
+    if charges:
+        session.execute(insert(Charge.__table__), charges)  # type: ignore[attr-defined] # the table, not the mapper: bulk
+    return Settled(tuple(call.call_id for call in fresh), tuple(known), (*again, *applied))
 
 
 def list_cdrs(
     session: Session, *, account_id: int | None = None, before: tuple[datetime, str] | None = None, most: int = 100
 ) -> list[Cdr]:
     """Return records, newest first; `before` is the (ended_at, call_id) of the last one seen."""
-    raise NotImplementedError
+    asked = select(Cdr).order_by(col(Cdr.ended_at).desc(), col(Cdr.call_id).desc()).limit(most)
+    if account_id is not None:
+        asked = asked.where(Cdr.account_id == account_id)
+    if before is not None:
+        ended_at, call_id = before
+        older = and_(col(Cdr.ended_at) == ended_at, col(Cdr.call_id) < call_id)
+        # The first condition says nothing new, but lets the index begin there.
+        asked = asked.where(col(Cdr.ended_at) <= ended_at, or_(col(Cdr.ended_at) < ended_at, older))
+    return list(session.exec(asked).all())
 
 
 def find_cdr(session: Session, call_id: str) -> tuple[Cdr, list[Charge]]:
     """Return one record with its charges, level 0 first. Raises `NotFound`."""
-    raise NotImplementedError
+    record = session.get(Cdr, call_id)
+    if record is None:
+        raise NotFound(f"there is no record of the call {call_id!r}")
+    charges = select(Charge).where(Charge.call_id == call_id).order_by(col(Charge.level))
+    return record, list(session.exec(charges).all())
 
 
 def reprice(charge: Charge) -> int:
     """Price a charge again from its stored facts, micro-units."""
-    raise NotImplementedError
+    return cost(Rate.from_facts(charge.facts["rate"]), charge.facts["billable_s"])[0]
 
 
 def explain(charge: Charge) -> list[str]:
     """Say in words a customer believes why a charge costs what it costs."""
-    raise NotImplementedError
+    facts = charge.facts
+    rate = Rate.from_facts(facts["rate"])
+    priced = price(rate, facts["billable_s"])
+    where = f" ({rate.destination})" if rate.destination else ""
+    prefix = f"prefix {rate.prefix}" if rate.prefix else "every number"
+    said = [f"Tariff {facts['tariff']}, version {facts['version']}, {prefix}{where}."]
+    said.append(f"{facts['billable_s']} s of talk, billed as {priced.billed_s} s.")
+    for line in priced.lines:
+        talk = f"{line.seconds} s at " if line.seconds else ""
+        said.append(f"{talk}{line.what}: {line.amount} {charge.currency}")
+    rounding = f"rounded {rate.rounding.mode.value.replace('_', ' ')} to {rate.rounding.decimals} decimals"
+    said.append(f"Total, {rounding}: {format_amount(charge.amount_micros)} {charge.currency}")
+    return said
+
+
+def _record(call: EndedCall, transaction_id: int | None) -> dict[str, Any]:
+    return {
+        "call_id": call.call_id,
+        **{name: _text(getattr(call, name), most) for name, most in _LENGTHS.items()},
+        "account_id": call.account_id,
+        "sip_status": _small(call.sip_status),
+        "cause": _small(call.cause),
+        "offered_at": call.offered_at,
+        "answered_at": call.answered_at,
+        "ended_at": call.ended_at,
+        "talk_ms": call.talk_ms,
+        "billable_ms": call.billable_ms,
+        "estimated": call.estimated,
+        "cost_micros": call.charges[0].amount_micros if call.charges else 0,
+        "currency": call.charges[0].currency if call.charges else "",
+        "transaction_id": transaction_id,
+    }
+
+
+def _charges(call: EndedCall) -> list[dict[str, Any]]:
+    return [
+        {
+            "call_id": call.call_id,
+            "level": level,
+            "account_id": charge.account_id,
+            "wallet_id": charge.wallet_id,
+            "to_wallet_id": charge.to_wallet_id,
+            "amount_micros": charge.amount_micros,
+            "currency": charge.currency,
+            "billed_s": charge.billed_s,
+            "facts": charge.facts,
+        }
+        for level, charge in enumerate(call.charges)
+    ]
+
+
+def _draft(call: EndedCall, transaction_id: int) -> Draft:
+    entries: list[Entry] = []
+    for charge in call.charges:
+        if charge.amount_micros:
+            entries += (
+                Entry(charge.wallet_id, -charge.amount_micros, call.call_id, charge.currency),
+                Entry(charge.to_wallet_id, charge.amount_micros, None, charge.currency),
+            )
+    return Draft(f"call:{call.call_id}", "call", tuple(entries), f"switch:{call.switch}", id=transaction_id)
+
+
+def _applied_before(session: Session, call_ids: list[str]) -> list[Applied]:
+    """Return the postings of calls that were settled before. A call's negative ones replace its hold."""
+    rows: list[Applied] = []
+    asked = (
+        select(Posting.wallet_id, Posting.seq, Posting.amount_micros, Cdr.call_id)
+        .join(Cdr, col(Cdr.transaction_id) == col(Posting.transaction_id))
+        .where(col(Posting.seq).is_not(None))
+    )
+    for at in range(0, len(call_ids), PAGE):
+        page = asked.where(col(Cdr.call_id).in_(call_ids[at : at + PAGE]))
+        for wallet_id, seq, amount, call_id in session.exec(page):
+            rows.append(Applied(wallet_id, seq or 0, amount, call_id if amount < 0 else None))
+    return sorted(rows, key=lambda row: (row.wallet_id, row.seq))
+
+
+def _text(value: str, most: int) -> str:
+    return _UNPRINTABLE.sub("\ufffd", value)[:most]
+
+
+def _small(value: int | None) -> int | None:
+    """Return a number that fits its column; a caller's nonsense is no number."""
+    return value if value is not None and 0 <= value <= _MOST_INTEGER else None

@@ -30,11 +30,15 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A posting to be made. `call_id` names the hold it replaces in the live credit store."""
+    """A posting to be made. `call_id` names the hold it replaces in the live credit store.
+
+    Where `currency` is given, the wallet must have it.
+    """
 
     wallet_id: int
     amount_micros: int
     call_id: str | None = None
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,10 @@ def _check(draft: Draft, purses: dict[int, Purse]) -> None:
             raise LedgerBroken(f"{draft.operation!r} has a posting of nothing")
         if abs(entry.amount_micros) > MOST_MICROS:
             raise TooLarge(f"{draft.operation!r} has an amount beyond 2**53 micro-units")
-        sums[purses[entry.wallet_id].currency] += entry.amount_micros
+        currency = purses[entry.wallet_id].currency
+        if entry.currency not in (None, currency):
+            raise LedgerBroken(f"{draft.operation!r} posts {entry.currency} to a wallet in {currency}")
+        sums[currency] += entry.amount_micros
     if not draft.entries or any(sums.values()):
         raise LedgerBroken(f"the postings of {draft.operation!r} do not sum to zero: {dict(sums)}")
 

@@ -83,7 +83,9 @@ def insert_or_skip(session: Session, table: type[SQLModel], rows: list[dict[str,
     if not rows:
         return []
     on = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    written = on.insert(table).on_conflict_do_nothing().returning(getattr(table, returning))
+    # The table and not its mapper: rows in bulk, all columns given, no objects made.
+    core = table.__table__  # type: ignore[attr-defined]
+    written = on.insert(core).on_conflict_do_nothing().returning(core.c[returning])
     return list(session.execute(written, rows).scalars())
 
 

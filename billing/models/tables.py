@@ -134,7 +134,7 @@ class LedgerTransaction(SQLModel, table=True):
 
     __tablename__ = "ledger_transaction"
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
-    operation: str = Field(max_length=200, unique=True)
+    operation: str = Field(max_length=220, unique=True)
     kind: str = Field(max_length=20)
     reason: str = Field(default="", max_length=500)
     actor: str = Field(max_length=100)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import func
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
 from billing.accounts import add_account, add_operator, find_account
+from billing.cdrs import EndedCall, EndedCharge
 from billing.models import AccountKind, Posting, Wallet, WalletKind, id_of
 from billing.store import reading, work
+from rating.pricing import cost
+from rating.tariff import Rate, Rounding, RoundingMode, Step
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 EURO = 1_000_000
@@ -68,3 +73,61 @@ def balance_in(session: Session, wallet_id: int) -> int:
     kind, kept = session.exec(select(Wallet.kind, Wallet.balance_micros).where(Wallet.id == wallet_id)).one()
     assert kept == (total if kind is WalletKind.MONEY else 0)
     return total
+
+
+RATE = Rate(
+    prefix="4930",
+    destination="Berlin",
+    connect_fee=Decimal("0.05"),
+    steps=(Step(from_s=0, price=Decimal("0.06"), per_s=60, increment_s=30),),
+    rounding=Rounding(RoundingMode.HALF_UP, 4),
+)
+"""5 cents, then a tenth of a cent per second, in half minutes."""
+
+
+def charge(account_id: int, wallet_id: int, to_wallet_id: int, seconds: int, **changes: Any) -> EndedCharge:
+    """Charge one account for that much talk at `RATE`."""
+    amount, billed_s = cost(RATE, seconds)
+    facts = {"tariff": "retail", "tariff_id": 1, "version": 3, "rate": RATE.facts(), "billable_s": seconds}
+    made = EndedCharge(account_id, wallet_id, to_wallet_id, amount, "EUR", billed_s, facts)
+    return replace(made, **changes)
+
+
+def ended(call_id: str, account_id: int | None, *charges: EndedCharge, seconds: int = 0, **changes: Any) -> EndedCall:
+    """Return a call that ended `seconds` after its answer."""
+    answered = NOW if seconds else None
+    made = EndedCall(
+        call_id=call_id,
+        switch="sw",
+        account_id=account_id,
+        direction="outbound",
+        caller="100",
+        callee="49301234",
+        destination="Berlin",
+        disposition="answered" if seconds else "busy",
+        reason="",
+        sip_status=None,
+        cause=16,
+        hung_up_by="caller",
+        offered_at=NOW,
+        answered_at=answered,
+        ended_at=NOW + timedelta(seconds=seconds),
+        talk_ms=seconds * 1000,
+        billable_ms=seconds * 1000,
+        estimated=False,
+        charges=charges,
+    )
+    return replace(made, **changes)
+
+
+def cleos_call(tree: Tree, call_id: str, seconds: int, **changes: Any) -> EndedCall:
+    """Return a call of cleo: she pays ray, ray pays the operator."""
+    cleos = charge(tree.cleo, tree.cleo_wallet, tree.ray_wallet, seconds)
+    rays = charge(tree.ray, tree.ray_wallet, tree.income, seconds)
+    return ended(call_id, tree.cleo, cleos, rays, seconds=seconds, **changes)
+
+
+def carls_call(tree: Tree, call_id: str, seconds: int, **changes: Any) -> EndedCall:
+    """Return a call of carl, who pays the operator."""
+    one = charge(tree.carl, tree.carl_wallet, tree.income, seconds)
+    return ended(call_id, tree.carl, one, seconds=seconds, **changes)

@@ -33,7 +33,7 @@ def upgrade() -> None:
     op.create_table(
         "ledger_transaction",
         sa.Column("id", Id, nullable=False),
-        sa.Column("operation", sa.String(200), nullable=False),
+        sa.Column("operation", sa.String(220), nullable=False),
         sa.Column("kind", sa.String(20), nullable=False),
         sa.Column("reason", sa.String(500), nullable=False),
         sa.Column("actor", sa.String(100), nullable=False),
