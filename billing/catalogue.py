@@ -7,14 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import update
+import orjson
+from sqlalchemy import Text, cast, update
 from sqlmodel import Session, col, select
 
-from billing.models import AccountKind, AccountStatus, IdentityKind, Meta
+from billing.errors import LedgerBroken
+from billing.models import (
+    Account,
+    AccountKind,
+    AccountStatus,
+    Identity,
+    IdentityKind,
+    Meta,
+    RateRow,
+    Tariff,
+    Wallet,
+    WalletKind,
+    id_of,
+)
 from rating.prefixes import PrefixMap
 from rating.tariff import Rate
 
+MOST_LEVELS = 32
+"""A chain of payers is never longer; a longer one is a circle."""
 VERSION_KEY = "catalogue"
 """The row of `meta` that counts changes."""
 
@@ -68,9 +85,20 @@ class Catalogue:
         return self.chains.get((kind, value))
 
 
-def load_catalogue(session: Session) -> Catalogue:
-    """Read everything."""
-    raise NotImplementedError
+def load_catalogue(session: Session, previous: Catalogue | None = None) -> Catalogue:
+    """Read everything; the tariffs that have not changed since `previous` are taken from there.
+
+    The version is read first: what changes meanwhile is at worst read early, and loaded again with the next version.
+    """
+    version = catalogue_version(session)
+    parties, parents = _parties(session)
+    chains: dict[tuple[IdentityKind, str], tuple[Party, ...]] = {}
+    for identity in session.exec(select(Identity)):
+        chain = _chain(identity.account_id, parties, parents)
+        if chain:
+            chains[identity.kind, identity.value] = chain
+    known = previous.tariffs if previous else {}
+    return Catalogue(version=version, chains=chains, tariffs=_tariffs(session, known), parties=parties)
 
 
 def catalogue_version(session: Session) -> int:
@@ -81,3 +109,81 @@ def catalogue_version(session: Session) -> int:
 def bump_catalogue(session: Session) -> None:
     """Say that something a controller must know has changed. Called by every change of accounts and tariffs."""
     session.execute(update(Meta).where(col(Meta.key) == VERSION_KEY).values(value=Meta.value + 1))
+
+
+def _parties(session: Session) -> tuple[dict[int, Party], dict[int, int]]:
+    """Return every account with a money wallet, and each one's parent; the operator is in neither."""
+    money = {
+        account_id: wallet_id or 0
+        for account_id, wallet_id in session.exec(
+            select(Wallet.account_id, Wallet.id).where(Wallet.kind == WalletKind.MONEY)
+        )
+    }
+    income = {
+        (account_id, currency): wallet_id or 0
+        for account_id, currency, wallet_id in session.exec(
+            select(Wallet.account_id, Wallet.currency, Wallet.id).where(Wallet.kind == WalletKind.INCOME)
+        )
+    }
+    parties: dict[int, Party] = {}
+    parents: dict[int, int] = {}
+    for row in session.exec(select(Account).where(Account.kind != AccountKind.OPERATOR)):
+        account_id, parent_id = id_of(row), row.parent_id
+        if parent_id is None or account_id not in money:
+            continue
+        parents[account_id] = parent_id
+        parties[account_id] = Party(
+            account_id=account_id,
+            name=row.name,
+            kind=row.kind,
+            status=row.status,
+            wallet_id=money[account_id],
+            to_wallet_id=money[parent_id] if parent_id in money else income[parent_id, row.currency],
+            currency=row.currency,
+            tariff_id=row.tariff_id,
+            credit_limit_micros=row.credit_limit_micros,
+            max_calls=row.max_calls,
+            max_cps=row.max_cps,
+            barred=tuple(row.barred),
+        )
+    return parties, parents
+
+
+def _chain(account_id: int, parties: Mapping[int, Party], parents: Mapping[int, int]) -> tuple[Party, ...]:
+    chain: list[Party] = []
+    at = account_id
+    while at in parties:
+        chain.append(parties[at])
+        if len(chain) > MOST_LEVELS:
+            raise LedgerBroken(f"the accounts above account {account_id} do not end: {[one.name for one in chain]}")
+        at = parents[at]
+    return tuple(chain)
+
+
+def _tariffs(session: Session, known: Mapping[int, TariffBook]) -> dict[int, TariffBook]:
+    tariffs: dict[int, TariffBook] = {}
+    for row in session.exec(select(Tariff)):
+        tariff_id, book = id_of(row), known.get(id_of(row))
+        if book is None or (book.version, book.name, book.currency) != (row.version, row.name, row.currency):
+            book = TariffBook(tariff_id, row.name, row.version, row.currency, _rates(session, tariff_id))
+        tariffs[tariff_id] = book
+    return tariffs
+
+
+def _rates(session: Session, tariff_id: int) -> PrefixMap[Rate]:
+    """Read the rates of a tariff: rows and not objects, since there may be hundreds of thousands.
+
+    Many prefixes have the same terms; these are read, and checked, once.
+    """
+    terms: dict[bytes, Rate] = {}
+    rates: dict[str, Rate] = {}
+    asked = select(col(RateRow.prefix), cast(RateRow.facts, Text)).where(RateRow.tariff_id == tariff_id)
+    for prefix, stored in session.execute(asked.execution_options(yield_per=10_000)):
+        facts: dict[str, Any] = orjson.loads(stored)
+        own_prefix, destination = facts.pop("prefix"), facts.pop("destination")
+        key = orjson.dumps(facts)
+        like = terms.get(key)
+        if like is None:
+            like = terms[key] = Rate.from_facts({**facts, "prefix": own_prefix, "destination": destination})
+        rates[prefix] = Rate(own_prefix, destination, like.connect_fee, like.steps, like.rounding, like.barred)
+    return PrefixMap(rates)
