@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import assert_never
 
 import structlog
@@ -123,9 +123,7 @@ class Controller:
             log.warning("stopped_with_backlog", waiting=self.settler.backlog)
         for _, timer in self._timers.values():
             timer.cancel()
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await end_tasks(self._loops)
         await self.journal.close()
 
     async def _for_ever(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -508,6 +506,15 @@ class Controller:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception():
             log.error("task_broken", exc_info=task.exception())
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are done: a library that takes a cancellation for a time-out goes on after the first."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)
 
 
 def switch_of(call_id: str) -> str:
