@@ -9,7 +9,7 @@ from typing import Protocol
 
 from billing.ports import Clock
 from callctl.simulator.ami import Answer, Request, Session
-from callctl.simulator.channels import Channel, split_variables
+from callctl.simulator.channels import CAUSE_OF_SIP, Channel, split_variables
 
 
 class Exchange(Protocol):
@@ -36,6 +36,7 @@ class Exchange(Protocol):
 
 
 CAUSE_MAX = 127  # Q.850
+SIP_FIRST_ERROR, SIP_LAST_ERROR = 400, 699
 Act = Callable[[Exchange, Session, Request], None]
 
 
@@ -51,6 +52,7 @@ def answers(exchange: Exchange) -> dict[str, Answer]:
         "Getvar": (_getvar, {"call", "reporting"}),
         "Redirect": (_redirect, {"call"}),
         "Hangup": (_hangup, {"system", "call"}),
+        "PJSIPHangup": (_pjsip_hangup, {"system", "call"}),
         "PlayDTMF": (_play_dtmf, {"call"}),
         "Originate": (_originate, {"originate"}),
         "DBGet": (_db_get, {"system", "reporting"}),
@@ -207,6 +209,19 @@ def _hangup(exchange: Exchange, session: Session, request: Request) -> None:
         session.ok(request, "Channel Hungup")
         if channel.driver is not None:
             channel.driver.told_to_hang_up(channel, int(cause) if cause.isdecimal() and int(cause) <= CAUSE_MAX else 0)
+
+
+def _pjsip_hangup(exchange: Exchange, session: Session, request: Request) -> None:
+    channel = _channel(exchange, session, request, missing="No channel specified")
+    if channel is None:
+        return
+    status = request.get("Cause")
+    if not status.isdecimal() or not SIP_FIRST_ERROR <= int(status) <= SIP_LAST_ERROR:
+        session.error(request, "Invalid cause")
+        return
+    session.ok(request, "Channel Hungup")
+    if channel.driver is not None:
+        channel.driver.told_to_hang_up(channel, CAUSE_OF_SIP.get(int(status), CAUSE_MAX), int(status))
 
 
 def _play_dtmf(exchange: Exchange, session: Session, request: Request) -> None:

@@ -35,6 +35,8 @@ CAUSES = {
 }
 SIP_OF_CAUSE = {0: 402, 16: 603, 17: 486, 18: 408, 19: 480, 21: 403, 27: 502, 31: 480, 34: 503, 38: 500, 42: 503,
                 58: 488, 127: 500}  # fmt: skip
+# what Asterisk makes of a SIP status; every other one is 127, interworking
+CAUSE_OF_SIP = {403: 21, 404: 1, 408: 18, 480: 19, 486: 17, 488: 58, 502: 27, 503: 34}
 
 
 class Driver(Protocol):
@@ -46,8 +48,8 @@ class Driver(Protocol):
     def redirected(self, channel: Channel, context: str, exten: str) -> None:
         """The manager sends the channel elsewhere."""
 
-    def told_to_hang_up(self, channel: Channel, cause: int) -> None:
-        """The manager ends the channel."""
+    def told_to_hang_up(self, channel: Channel, cause: int, sip: int = 0) -> None:
+        """The manager ends the channel; an unanswered caller hears `sip`, else what Asterisk makes of the cause."""
 
     def play(self) -> None:
         """Somebody on the channel hears a warning."""

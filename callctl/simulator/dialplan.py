@@ -147,10 +147,10 @@ class Attempt:
         channel, variables = self.channel, self.channel.variables
         self._no = int(variables.get("CALLCTL_NO", "0")) + 1
         variables["CALLCTL_NO"] = str(self._no)
-        variables["CALLCTL_CALLER"] = channel.caller_num
+        variables["CALLCTL_CALLER"] = channel.caller_num[:64]
         variables["CALLCTL_CALLEE"] = channel.dnid = self.plan.callee
         variables["CALLCTL_DIRECTION"] = self.direction
-        variables["TRANSFER_CONTEXT"] = "callctl-transfer"
+        variables.update({"TRANSFER_CONTEXT": "callctl-transfer", "DIALEDPEERNAME": ""})
         self.call_id = channel.unique_id if self._no == 1 else f"{channel.unique_id}~{self._no}"
         channel.driver = self
         self._wait()
@@ -341,7 +341,7 @@ class Attempt:
             self._end_leg(0, "")
             self._end_channel(0)
 
-    def told_to_hang_up(self, channel: Channel, cause: int) -> None:
+    def told_to_hang_up(self, channel: Channel, cause: int, sip: int = 0) -> None:
         """The manager hangs up: the channel or the leg ends with its cause, the other one follows."""
         self._stop_timers()
         (channel.payer.facts if channel.payer is not None else self.facts).ended_by_command = True
@@ -349,6 +349,7 @@ class Attempt:
         if self.phase is Phase.WAITING:
             self.board.publish("AsyncAGIEnd", "agi", channel.snapshot())
             self._end_channel(cause)
+            self.facts.refused_sip = sip or self.facts.refused_sip
             return
         if self.phase is Phase.RINGING:
             self._dial_end("CANCEL")

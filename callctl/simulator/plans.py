@@ -37,7 +37,7 @@ class BlindTransfer:
 
 @dataclass(frozen=True, slots=True)
 class CallPlan:
-    """One call attempt as its people mean it. `account_code` is the endpoint's; inbound calls carry that of the trunk.
+    """One call attempt as its people mean it. `account_code` is that of the phone: for an inbound call, the one called.
 
     `patience_s`: how long the caller waits for an admission before giving up; None waits as long as the switch does.
     """
