@@ -1,0 +1,420 @@
+"""The AMI link: one login to an Asterisk, kept up for ever, that believes no more of what it reads than it must.
+
+It frames, bounds and matches what comes; it knows nothing of calls. panoramisk 1.4 renders the actions and is the
+protocol underneath; replaced here is what it gets wrong: it decodes chunk by chunk, merges repeated headers, waits for
+ever, and sends unanswered actions again after a reconnect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from panoramisk.actions import Action
+from panoramisk.ami_protocol import AMIProtocol
+
+from billing.ports import Ids
+from callctl.switches.base import SwitchUnavailable
+
+log = structlog.get_logger()
+
+FRAME_END = b"\r\n\r\n"
+BANNER = b"Asterisk Call Manager/"
+MAX_LINE = 64 * 1024
+MAX_FRAME = 1024 * 1024
+MAX_PENDING = 10_000
+SEEN_NAMES = 256
+
+Lines = list[tuple[str, str]]
+
+
+class AmiTimeout(SwitchUnavailable):
+    """No answer in time; the action may have been done."""
+
+
+class AmiDown(SwitchUnavailable):
+    """There is no link, or it broke before the answer; the action may have been done."""
+
+
+class AmiRefused(SwitchUnavailable):
+    """The switch did not accept the login."""
+
+
+@dataclass(slots=True)
+class AmiCounters:
+    """What came over the link, for the metrics."""
+
+    events: int = 0
+    hostile: int = 0
+    """Events with a header twice, and claims that the switch itself denied."""
+    unknown: int = 0
+    garbage: int = 0
+    late: int = 0
+    """Answers to actions that nobody waits for any more."""
+    timeouts: int = 0
+    overflows: int = 0
+    connects: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AmiEvent:
+    """An event: a hint, never a proof. Header names in lower case, each once; text decoded for display."""
+
+    name: str
+    headers: dict[str, str]
+
+    def get(self, header: str) -> str:
+        """Return the header's text, or "" where it is missing."""
+        return self.headers.get(header, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an action brought: `lines` of the response, and for a list its `items`, each as ordered header lines.
+
+    Text is latin-1, one character per byte as it came: `decoded` for display, `identity` where it says who somebody is.
+    """
+
+    ok: bool
+    lines: Lines
+    items: list[Lines] = field(default_factory=list)
+
+    def get(self, header: str) -> str:
+        """Return a header of the response, or ""."""
+        return next((value for name, value in self.lines if name.lower() == header), "")
+
+
+def decoded(text: str) -> str:
+    """Return latin-1 wire text as UTF-8 for people; bytes that are none become U+FFFD."""
+    return text.encode("latin-1").decode("utf-8", "replace")
+
+
+def identity(text: str) -> str:
+    """Return latin-1 wire text as UTF-8, exactly. Raises `ValueError` for bytes that are none."""
+    return text.encode("latin-1").decode("utf-8")
+
+
+class Request(Action):  # type: ignore[misc]  # panoramisk has no types
+    """An action on its way, and what has come back. With `tail`, its list items end with exactly these variables."""
+
+    def __init__(
+        self, name: str, fields: Iterable[tuple[str, str]], *, action_id: str, tail: Sequence[str] = ()
+    ) -> None:
+        """Raises `ValueError` where a value could be read as more than a value."""
+        rendered = {"Action": name, "ActionID": action_id, **dict(fields)}
+        for key, value in rendered.items():
+            if any(char in "\r\n\0" for char in key + value):
+                raise ValueError(f"AMI {name}: {key} holds a line break or NUL")
+        super().__init__({key: value.encode().decode("latin-1") for key, value in rendered.items()})
+        self.name = name
+        self.tail = tail
+        self.response: Lines | None = None
+        self.items_so_far: list[Lines] = []
+
+    def is_item(self, lines: Lines) -> bool:
+        """Tell whether `lines` is an item: for `tail`, by its last lines, which no caller's text can come after."""
+        if not self.tail:
+            return lines[0][0] == "Event" and ("EventList", "Complete") not in lines
+        end = lines[-len(self.tail) - 1 :]
+        names = [value.partition("=")[0] for name, value in end[:-1] if name == "Variable"]
+        return names == list(self.tail) and end[-1][0] == "ActionID"
+
+    def take(self, lines: Lines) -> Reply | None:
+        """Add a frame; return the reply when it is whole."""
+        if self.response is None:
+            self.response = lines
+            listed = ("EventList", "start") in lines
+            ok = lines[0] in (("Response", "Success"), ("Response", "Goodbye"), ("Response", "Follows"))
+            return None if ok and listed else Reply(ok, lines)
+        if self.is_item(lines):
+            self.items_so_far.append(lines)
+            return None
+        if ("EventList", "Complete") not in lines:
+            return None
+        counted = next((value for name, value in lines if name in ("ListItems", "Items")), "")
+        whole = counted in ("", str(len(self.items_so_far)))
+        return Reply(whole, self.response if whole else [("Message", "list not whole")], self.items_so_far)
+
+
+def parse_frame(frame: bytes) -> tuple[Lines, bool]:
+    """Return a frame's lines in order, and whether each is a header of bearable length."""
+    lines: Lines = []
+    clean = True
+    for line in frame.decode("latin-1").split("\r\n"):
+        name, colon, value = line.partition(":")
+        clean = clean and bool(colon) and len(line) <= MAX_LINE
+        lines.append((name, value.removeprefix(" ")))
+    return lines, clean
+
+
+class Framer(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
+    """Bytes to frames, within bounds."""
+
+    def __init__(self, link: AmiLink, lost: asyncio.Event) -> None:
+        self.link = link
+        self.lost = lost
+        self.greeted = asyncio.Event()
+        self.buffer = bytearray()
+        self.scanned = 0
+        self.skipping = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut frames out of what came; a flood without an end is thrown away up to its end."""
+        self.buffer += data
+        if not self.greeted.is_set():
+            self._greet()
+        while self.greeted.is_set():
+            end = self.buffer.find(FRAME_END, max(0, self.scanned - len(FRAME_END)))
+            if end < 0:
+                break
+            frame = bytes(self.buffer[:end])
+            del self.buffer[: end + len(FRAME_END)]
+            self.scanned = 0
+            if self.skipping:
+                self.skipping = False
+            else:
+                self.link.take(frame)
+        self.scanned = len(self.buffer)
+        if len(self.buffer) > MAX_FRAME:
+            if not self.skipping:
+                self.link.count_garbage(b"a frame without an end")
+            self.skipping = True
+            del self.buffer[: -len(FRAME_END)]
+            self.scanned = 0
+
+    def _greet(self) -> None:
+        line, end, rest = bytes(self.buffer).partition(b"\r\n")
+        if not end and len(line) < MAX_LINE:
+            return
+        if not line.startswith(BANNER):
+            self.link.count_garbage(line)
+            self.transport.abort()
+            return
+        self.buffer = bytearray(rest)
+        self.greeted.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Say so, once; nothing is kept to be sent again."""
+        self.closed = True
+        self.lost.set()
+        self.greeted.set()
+
+    def close(self) -> None:
+        """Break the connection now; it may be dead, so nothing is waited for."""
+        self.transport.abort()
+
+
+class AmiLink:
+    """A login that is made again whenever it breaks. `on_event` must only note the event and return."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        username: str,
+        secret: str,
+        ids: Ids,
+        on_event: Callable[[AmiEvent], None],
+        on_up: Callable[[], None] = lambda: None,
+        on_down: Callable[[], None] = lambda: None,
+        timeout_s: float = 2.0,
+        ping_s: float = 3.0,
+        retry_s: tuple[float, float] = (0.1, 5.0),
+    ) -> None:
+        self.host, self.port, self.username, self._secret = host, port, username, secret
+        self._ids, self._on_event, self._on_up, self._on_down = ids, on_event, on_up, on_down
+        self._timeout_s, self._ping_s, self._retry_s = timeout_s, ping_s, retry_s
+        self.counters = AmiCounters()
+        self.up = False
+        self._pending: dict[str, Request] = {}
+        self._protocol: Framer | None = None
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._seen: set[str] = set()
+
+    # ---- life
+
+    def start(self) -> None:
+        """Begin to connect; return at once."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"ami {self.host}:{self.port}")
+
+    async def stop(self) -> None:
+        """Close the link for good."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self.disconnect()
+
+    async def connect(self) -> None:
+        """Connect and log in, once. Raises `AmiDown`, `AmiTimeout`, `AmiRefused`."""
+        self._lost = asyncio.Event()
+        lost, loop = self._lost, asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                _, protocol = await loop.create_connection(lambda: Framer(self, lost), self.host, self.port)
+                self._protocol = protocol
+                await protocol.greeted.wait()
+        except TimeoutError as late:
+            self.disconnect()
+            raise AmiTimeout(f"{self.host}:{self.port} does not answer as an Asterisk manager port") from late
+        except OSError as broken:
+            raise AmiDown(f"{self.host}:{self.port}: {broken}") from broken
+        if lost.is_set():
+            raise AmiDown(f"{self.host}:{self.port} is no Asterisk manager port, or it does not want us")
+        fields = [("Username", self.username), ("Secret", self._secret), ("Events", "on")]
+        reply = await self.ask("Login", fields)
+        if not reply.ok:
+            self.disconnect()
+            raise AmiRefused(
+                f"Asterisk at {self.host}:{self.port} refused user {self.username}: {reply.get('message')}"
+            )
+        self.counters.connects += 1
+
+    def disconnect(self) -> None:
+        """Drop the connection; who waits is told `AmiDown`, and nothing is ever sent again."""
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.close()
+        pending, self._pending = self._pending, {}
+        for request in pending.values():
+            if not request.future.done():
+                request.future.set_exception(AmiDown(f"the link broke before {request.name} was answered"))
+                request.future.exception()
+
+    async def _keep(self) -> None:
+        pause_s, most_s = self._retry_s
+        failed = 0
+        while True:
+            try:
+                await self.connect()
+            except SwitchUnavailable as why:
+                self.disconnect()
+                self.counters.failures += 1
+                if failed == 0:
+                    log.warning("ami_unreachable", why=str(why))
+                failed += 1
+                await asyncio.sleep(min(most_s, pause_s * 2 ** min(failed, 10)) * (0.5 + 0.5 * self._chance()))
+                continue
+            failed = 0
+            self.up = True
+            log.info("ami_up", host=self.host, port=self.port)
+            self._on_up()
+            try:
+                await self._watch()
+            finally:
+                self.up = False
+                self.disconnect()
+                log.warning("ami_down", host=self.host, port=self.port)
+                self._on_down()
+            await asyncio.sleep(pause_s * self._chance())
+
+    async def _watch(self) -> None:
+        """Return when the link is dead: closed, or a ping unanswered."""
+        while not self._lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), self._ping_s)
+            if not self._lost.is_set():
+                try:
+                    await self.ask("Ping")
+                except SwitchUnavailable:
+                    return
+
+    def _chance(self) -> float:
+        return zlib.crc32(self._ids.secret().encode()) / 2**32
+
+    # ---- out
+
+    def send(self, name: str, fields: Iterable[tuple[str, str]] = (), *, tail: Sequence[str] = ()) -> Request:
+        """Send now and return the request; several sent in a row are done in that order. Raises `AmiDown`."""
+        request = Request(name, fields, action_id=self._ids.secret(), tail=tail)
+        protocol = self._protocol
+        if protocol is None or self._lost.is_set():
+            raise AmiDown(f"no link to {self.host}:{self.port}")
+        if len(self._pending) >= MAX_PENDING:
+            raise AmiDown(f"{MAX_PENDING} actions wait for an answer already")
+        self._pending[request.action_id] = request
+        protocol.transport.write(str(request).encode("latin-1"))
+        return request
+
+    async def answer(self, request: Request) -> Reply:
+        """Wait for the reply. Raises `AmiTimeout`, `AmiDown`."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reply: Reply = await request.future
+        except TimeoutError as late:
+            self.counters.timeouts += 1
+            raise AmiTimeout(f"{request.name}: no answer in {self._timeout_s} s") from late
+        finally:
+            self._pending.pop(request.action_id, None)
+        return reply
+
+    async def ask(self, name: str, fields: Iterable[tuple[str, str]] = (), *, tail: Sequence[str] = ()) -> Reply:
+        """Send and wait for the reply. Raises `AmiTimeout`, `AmiDown`."""
+        return await self.answer(self.send(name, fields, tail=tail))
+
+    # ---- in
+
+    def take(self, frame: bytes) -> None:
+        """Give a frame to who waits for it, or tell it as an event."""
+        lines, clean = parse_frame(frame)
+        for name, value in lines:
+            if name == "ActionID" and value in self._pending:
+                request = self._pending[value]
+                reply = request.take(lines)
+                if reply is not None and not request.future.done():
+                    del self._pending[value]
+                    request.future.set_result(reply)
+                return
+        if not clean:
+            self.count_garbage(frame)
+        elif lines[0][0] == "Event":
+            self._tell(lines)
+        elif lines[0][0] == "Response":
+            self.counters.late += 1
+        else:
+            self.count_garbage(frame)
+
+    def _tell(self, lines: Lines) -> None:
+        self.counters.events += 1
+        headers: dict[str, str] = {}
+        for name, value in lines:
+            key = name.lower()
+            if key in headers and "chanvariable" not in key:
+                self.count_hostile("a header twice", event=decoded(lines[0][1]), header=decoded(name))
+                return
+            headers[key] = decoded(value)
+        self._on_event(AmiEvent(headers["event"], headers))
+
+    def count_garbage(self, data: bytes) -> None:
+        """Count what is no AMI, and log the first of it."""
+        self.counters.garbage += 1
+        self._log_once("ami_garbage", "garbage", sample=data[:80].decode("ascii", "backslashreplace"))
+
+    def count_hostile(self, what: str, **facts: str) -> None:
+        """Count what only somebody who wants to deceive would send, and log the first of its kind."""
+        self.counters.hostile += 1
+        self._log_once("ami_hostile", what, what=what, **{name: fact[:80] for name, fact in facts.items()})
+
+    def count_unknown(self, event: str) -> None:
+        """Count an event nobody asked for, and log the first of each name."""
+        self.counters.unknown += 1
+        self._log_once("ami_unknown_event", event, event=event[:80])
+
+    def _log_once(self, message: str, kind: str, **facts: str) -> None:
+        key = f"{message} {kind}"
+        if key not in self._seen and len(self._seen) < SEEN_NAMES:
+            self._seen.add(key)
+            log.warning(message, host=self.host, **facts)

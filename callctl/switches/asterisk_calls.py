@@ -1,0 +1,96 @@
+"""What the Asterisk adapter remembers of calls, to name their channels. A copy: the truth is on the switch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from callctl.switches import asterisk_wire as wire
+from callctl.switches.base import Direction, Outcome, Refusal
+
+MISSES = 3
+
+
+@dataclass(slots=True)
+class TrackedCall:
+    """A call: the channel that offered it, and the leg that is billed once that is known to be answered."""
+
+    key: str
+    channel: str
+    direction: Direction
+    leg: str = ""
+    answered_at: datetime | None = None
+    admitted: Outcome | None = None
+    refusal: Refusal | None = None
+    ended_by_us: bool = False
+    dial_status: str = ""
+    missed: int = 0
+    """Comparisons with the switch in a row that did not show it."""
+
+
+class CallTable:
+    """Calls by key and by channel."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, TrackedCall] = {}
+        self._by_channel: dict[str, set[str]] = {}
+
+    def __contains__(self, uniqueid: str) -> bool:
+        """Tell whether a channel belongs to a call."""
+        return uniqueid in self._by_channel
+
+    def get(self, key: str) -> TrackedCall | None:
+        """Return a call by its key."""
+        return self._by_key.get(key)
+
+    def track(self, key: str, direction: Direction) -> TrackedCall:
+        """Return the call of this key, new if need be. Raises `HostileText`."""
+        call = self._by_key.get(key)
+        if call is None:
+            channel, _ = wire.split_key(key)
+            call = self._by_key[key] = TrackedCall(key, channel, direction)
+            self._by_channel.setdefault(channel, set()).add(key)
+        return call
+
+    def note_leg(self, call: TrackedCall, leg: str, answered_at: datetime) -> None:
+        """The leg that is billed has answered."""
+        call.leg, call.answered_at = leg, answered_at
+        self._by_channel.setdefault(leg, set()).add(call.key)
+
+    def adopt(self, channels: list[wire.ChannelState]) -> None:
+        """Remember the calls that these channels belong to."""
+        for channel in channels:
+            offer, leg = channel.offer, channel.leg
+            if offer is not None and offer.state is not wire.OfferState.OVER and not channel.dialled_out:
+                call = self.track(channel.offer_key, offer.direction)
+                if offer.state is wire.OfferState.ADMITTED:
+                    call.admitted = Outcome.DONE
+            if leg is not None:
+                call = self.track(leg.key, leg.direction)
+                call.admitted = Outcome.DONE
+                if channel.answered_at is not None:
+                    self.note_leg(call, channel.uniqueid, channel.answered_at)
+
+    def forget(self, call: TrackedCall) -> None:
+        """The call is over."""
+        del self._by_key[call.key]
+        for channel in {call.channel, call.leg} - {""}:
+            keys = self._by_channel.get(channel, set())
+            keys.discard(call.key)
+            if not keys:
+                self._by_channel.pop(channel, None)
+
+    def drop_missing(self, seen: set[str]) -> None:
+        """Forget what the switch has not shown for a while, so that a lost end is not remembered for ever."""
+        for call in list(self._by_key.values()):
+            call.missed = 0 if call.key in seen else call.missed + 1
+            if call.missed >= MISSES:
+                self.forget(call)
+
+    def of_channel(self, uniqueid: str) -> list[TrackedCall]:
+        """Return the calls that this channel offered or is the leg of."""
+        return [self._by_key[key] for key in sorted(self._by_channel.get(uniqueid, ()))]
+
+    def ending_with(self, uniqueid: str) -> list[TrackedCall]:
+        """Return the calls that may be over when this channel is: not those whose billed leg is another."""
+        return [call for call in self.of_channel(uniqueid) if call.leg in ("", uniqueid)]
