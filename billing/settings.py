@@ -74,6 +74,8 @@ class ControlSettings(Section):
     """How long before the end of the grant it is renewed."""
     last_try_s: float = Field(default=1.0, gt=0)
     """The last try for more money before a call is cut."""
+    warn_before_s: float = Field(default=10.0, ge=0)
+    """How long before a call is cut its people hear a warning; 0: never."""
     ring_s: int = Field(default=90, ge=1)
     """How long a call may ring."""
     controller_loss_grace_s: float = Field(default=0.0, ge=0)

@@ -29,6 +29,10 @@ OVERRUN_MS = 2_000
 """A switch ends a call some milliseconds after its limit; up to this much beyond what was paid for is not charged."""
 
 
+SOON_S = 0.05
+"""What is due within this time is due now."""
+
+
 class Stage(StrEnum):
     """Where a call is in its life."""
 
@@ -46,6 +50,8 @@ class Policy:
     renew_before_s: float = 20.0
     last_try_s: float = 1.0
     ring_s: int = 90
+    warn_before_s: float = 10.0
+    """How long before a call is cut its people hear a warning; 0: never."""
 
 
 @dataclass(slots=True)
@@ -68,6 +74,7 @@ class Call:
     tries: int = 0
     exhausted: bool = False
     """The last renewal got less than it wanted: more money means more time."""
+    warned: bool = False
     answered_at: datetime | None = None
     answered_mono: float = 0.0
     ending: str = ""
@@ -330,6 +337,10 @@ def _tick(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
         call.ending = call.ending or "credit_exhausted"
         call.wake_mono = mono + 1.0
         return [HangUp(), Doubt()] if mono > call.grant_ends_mono + 1.0 else [HangUp()]
+    if _warns(call, policy) and mono < call.grant_ends_mono - policy.last_try_s - SOON_S:
+        call.warned = True
+        call.wake_mono = _next_try(call, mono, policy)
+        return [Warn()]
     return _renew(call, mono=mono, policy=policy)
 
 
@@ -343,7 +354,7 @@ def _renew(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
 
 def _extended(call: Call, wanted: int, *, mono: float, policy: Policy) -> list[Effect]:
     full = call.tries == 1
-    call.granted_s, call.exhausted = max(call.granted_s, wanted), not full
+    call.granted_s, call.exhausted, call.warned = max(call.granted_s, wanted), not full, False
     call.wake_mono = _next_try(call, mono, policy)
     return [SetLimit(max(call.granted_s - _talked(call, mono), 0.1))]
 
@@ -357,10 +368,15 @@ def _next_try(call: Call, mono: float, policy: Policy, *, unanswered: bool = Fal
         lead = min(policy.renew_before_s, policy.slice_s / 2)
         if mono < end - lead:
             return end - lead
+    elif _warns(call, policy):
+        return max(end - policy.warn_before_s, mono)
     last = end - policy.last_try_s
-    if mono < last - 0.05:
-        return last
-    return end + 0.25
+    return last if mono < last - SOON_S else end + 0.25
+
+
+def _warns(call: Call, policy: Policy) -> bool:
+    """Return whether a warning is still to come: the money is short, and the call is longer than the warning's time."""
+    return call.exhausted and not call.warned and 0 < policy.warn_before_s < call.granted_s
 
 
 def _talked(call: Call, mono: float) -> float:

@@ -76,7 +76,13 @@ class Controller:
         self.switches = {switch.name: switch for switch in switches}
         self.engine, self.credit, self.live, self.journal = engine, credit, live, journal
         self.settings, self.clock, self.ids = settings, clock, ids
-        self.policy = Policy(settings.slice_s, settings.renew_before_s, settings.last_try_s, settings.ring_s)
+        self.policy = Policy(
+            slice_s=settings.slice_s,
+            renew_before_s=settings.renew_before_s,
+            last_try_s=settings.last_try_s,
+            ring_s=settings.ring_s,
+            warn_before_s=settings.warn_before_s,
+        )
         self.stats = Stats()
         self.calls: dict[str, Call] = {}
         self.ended: OrderedDict[str, Refusal | None] = OrderedDict()

@@ -7,12 +7,14 @@ when SQL has the record and Redis has been told. Owns nothing else; never prices
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import sqlite3
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import structlog
 
@@ -42,6 +44,7 @@ class Journal:
         self._waiting: list[tuple[str, tuple[object, ...], asyncio.Future[None] | None]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._db: sqlite3.Connection | None = None
+        self._lock: IO[str] | None = None
         self.broken = False
 
     async def open(self) -> list[Entry]:
@@ -76,6 +79,8 @@ class Journal:
             await asyncio.wait([self._flusher])
         if self._db is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        if self._lock is not None:
+            self._lock.close()
         self._thread.shutdown()
 
     async def _do(self, sql: str, values: tuple[object, ...]) -> None:
@@ -109,6 +114,12 @@ class Journal:
 
     def _open(self) -> list[Entry]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = self._path.with_name(self._path.name + ".lock").open("w")
+        try:
+            # Two controllers for the same switches would both act on every event.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError("another controller uses it") from None
         self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")

@@ -477,3 +477,17 @@ async def test_a_redis_that_lost_everything_is_rebuilt_before_new_calls(house: H
     await house.record(second)
     assert await house.balance(customer) == 0
     await house.audit()
+
+
+async def test_a_dead_controllers_grace_is_only_what_the_money_could_pay(house: House) -> None:
+    """With a grace of 3 s the switch's limit is 2 + 3 s for who can pay it, and no more than paid for who cannot."""
+    house.settings = house.settings.model_copy(update={"controller_loss_grace_s": 3.0})
+    house.account("100", "5")
+    house.account("200", "0.03")
+    await house.begin()
+    rich, poor = [await decided(house.switch.offer(n, code, "4930")) for n, code in ((1, "100"), (2, "200"))]
+    assert (rich.grant_s, poor.grant_s) == (5, 3)
+    for call in (rich, poor):
+        house.switch.end(call, dial_status="busy")
+        await house.record(call)
+    await house.audit()

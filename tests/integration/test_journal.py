@@ -47,7 +47,9 @@ async def test_what_was_written_is_there_for_the_next_controller(tmp_path: Path)
         await journal.write(Entry(ended(number), held=number != 2))
     journal.settled(["a:1"])
     await journal.close()
-    assert await Journal(tmp_path / "j.db").open() == [Entry(ended(2), held=False), Entry(ended(3), held=True)]
+    again = Journal(tmp_path / "j.db")
+    assert await again.open() == [Entry(ended(2), held=False), Entry(ended(3), held=True)]
+    await again.close()
 
 
 async def test_an_entry_is_on_disk_when_write_returns(tmp_path: Path) -> None:
@@ -139,3 +141,15 @@ async def test_a_journal_where_no_file_can_be_is_an_error_in_words(tmp_path: Pat
     (tmp_path / "f").write_text("")
     with pytest.raises(JournalBroken, match=r"j\.db"):
         await Journal(tmp_path / "f" / "j.db").open()
+
+
+async def test_one_journal_serves_one_controller(tmp_path: Path) -> None:
+    """A second controller started by mistake is told so; after the first is gone it may start."""
+    first = Journal(tmp_path / "j.db")
+    await first.open()
+    with pytest.raises(JournalBroken, match="another controller"):
+        await Journal(tmp_path / "j.db").open()
+    await first.close()
+    second = Journal(tmp_path / "j.db")
+    await second.open()
+    await second.close()

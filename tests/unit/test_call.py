@@ -178,13 +178,15 @@ def test_the_grant_is_renewed_in_good_time() -> None:
 
 
 def test_a_renewal_that_finds_less_gets_what_is_left() -> None:
-    """With 0.75 in all, the second slice is 15 s; the last try comes one second before the end."""
+    """With 0.75 in all the second slice is 15 s; a warning comes 10 s before the end, the last try one second."""
     played = Played()
     played.talking()
     played.give(Tick(), at_s=40)
     assert amounts(played.give(short(750_000))) == [750_000]
     assert played.give(HoldReplied(Held())) == [machine.SetLimit(35)]
     assert played.call.exhausted
+    assert played.wake_s == 65
+    assert played.give(Tick(), at_s=65) == [machine.Warn()]
     assert played.wake_s == 74
 
 
@@ -194,6 +196,8 @@ def test_a_renewal_that_finds_nothing_keeps_what_is_paid_for() -> None:
     played.talking()
     played.give(Tick(), at_s=40)
     assert played.give(short(600_000)) == []
+    assert played.wake_s == 50
+    assert played.give(Tick(), at_s=50) == [machine.Warn()]
     assert played.wake_s == 59
     assert amounts(played.give(Tick(), at_s=59)) == [1_200_000]
     assert played.give(short(600_000)) == []
