@@ -45,8 +45,8 @@ OWNERS = {1: 1, 2: 2, 3: 2}
 
 calls = st.sampled_from(["s:a", "s:b", "s:c", "s:d"])
 wallets = st.sampled_from(sorted(OWNERS))
-amounts = st.one_of(st.integers(0, 60), st.sampled_from([LARGEST // 2, LARGEST - 1, LARGEST, LARGEST + 1]))
-share_lists = st.lists(st.tuples(wallets, amounts), max_size=4)
+amounts = st.one_of(st.integers(0, 8), st.sampled_from([LARGEST // 2, LARGEST - 1, LARGEST, LARGEST + 1]))
+share_lists = st.lists(st.tuples(wallets, amounts), max_size=3)
 
 
 @dataclass
@@ -224,7 +224,7 @@ class CreditMachine(RuleBasedStateMachine):
         self.run(self.redis.aclose())
         self.runner.close()
 
-    @initialize(balances=st.lists(st.integers(0, 90) | st.just(LARGEST), min_size=3, max_size=3))
+    @initialize(balances=st.lists(st.integers(0, 12) | st.just(LARGEST), min_size=3, max_size=3))
     def fill(self, balances: list[int]) -> None:
         """Begin with money, or most of what follows is refused."""
         for wallet_id, balance in zip(OWNERS, balances, strict=True):
@@ -233,7 +233,7 @@ class CreditMachine(RuleBasedStateMachine):
         for account_id in (1, 2):
             self.sync_account(account_id, None)
 
-    @rule(wallet_id=wallets, credit=st.integers(-20, 60), known=st.integers(0, 3))
+    @rule(wallet_id=wallets, credit=st.integers(-4, 8), known=st.integers(0, 3))
     def sync_wallet(self, wallet_id: int, credit: int, known: int) -> None:
         """Set a wallet from what SQL knows, or knew some postings ago."""
         postings = self.sql[wallet_id][: max(0, len(self.sql[wallet_id]) - known)]
@@ -244,7 +244,7 @@ class CreditMachine(RuleBasedStateMachine):
             self.model.wallets[wallet_id] = ModelWallet(balance, seq, credit)
         assert self.run(self.credit.sync_wallet(WalletState(wallet_id, balance, seq, credit))) == behind
 
-    @rule(account_id=st.sampled_from([1, 2]), most=st.none() | st.integers(0, 3))
+    @rule(account_id=st.sampled_from([1, 2]), most=st.none() | st.integers(0, 2))
     def sync_account(self, account_id: int, most: int | None) -> None:
         """Set an account's limit."""
         self.model.max_calls[account_id] = most
@@ -291,7 +291,7 @@ class CreditMachine(RuleBasedStateMachine):
         for _ in range(2):
             assert self.run(self.credit.release(call_id, now_ms=NOW_MS)) == self.model.release(call_id)
 
-    @rule(wallet_id=wallets, amount=st.integers(-60, 90) | st.just(LARGEST), call_id=st.none() | calls)
+    @rule(wallet_id=wallets, amount=st.integers(-8, 12) | st.just(LARGEST), call_id=st.none() | calls)
     def post(self, wallet_id: int, amount: int, call_id: str | None) -> None:
         """SQL takes a posting; Redis is told at once, or later, or never."""
         if abs(sum(known for known, _ in self.sql[wallet_id]) + amount) <= LARGEST:
@@ -346,7 +346,7 @@ def machine_url(request: pytest.FixtureRequest) -> str | None:
 
 def test_redis_does_what_the_model_does(machine_url: str | None) -> None:
     """After every operation, in any order, Redis and the model answer and keep the same."""
-    examples, steps = (40, 30) if machine_url is None else (25, 40)
+    examples, steps = (60, 30) if machine_url is None else (40, 40)
     run_state_machine_as_test(
         cast("type[RuleBasedStateMachine]", partial(CreditMachine, machine_url)),
         settings=settings(
