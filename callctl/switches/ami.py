@@ -181,8 +181,13 @@ class Framer(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
             self.scanned = 0
             if self.skipping:
                 self.skipping = False
-            else:
+                continue
+            try:
                 self.link.take(frame)
+            except Exception:
+                # One frame nobody foresaw must not take the link, and all calls with it, down.
+                log.exception("ami_frame_failed")
+                self.link.count_garbage(frame)
         self.scanned = len(self.buffer)
         if len(self.buffer) > MAX_FRAME:
             if not self.skipping:
@@ -393,7 +398,7 @@ class AmiLink:
         for name, value in lines:
             key = name.lower()
             if key in headers and "chanvariable" not in key:
-                self.count_hostile("a header twice", event=decoded(lines[0][1]), header=decoded(name))
+                self.count_hostile("a header twice", name=decoded(lines[0][1]), header=decoded(name))
                 return
             headers[key] = decoded(value)
         self._on_event(AmiEvent(headers["event"], headers))
@@ -411,7 +416,7 @@ class AmiLink:
     def count_unknown(self, event: str) -> None:
         """Count an event nobody asked for, and log the first of each name."""
         self.counters.unknown += 1
-        self._log_once("ami_unknown_event", event, event=event[:80])
+        self._log_once("ami_unknown_event", event, name=event[:80])
 
     def _log_once(self, message: str, kind: str, **facts: str) -> None:
         key = f"{message} {kind}"

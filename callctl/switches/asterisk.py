@@ -267,7 +267,7 @@ class AsteriskSwitch:
         try:
             channel = await self._channel(uniqueid)
         except wire.HostileText as why:
-            self.link.count_hostile(str(why), event="AsyncAGIStart")
+            self.link.count_hostile(str(why), name="AsyncAGIStart")
             await self._command("Hangup", [("Channel", uniqueid), ("Cause", str(CALL_REJECTED))])
             return
         if channel is None or channel.offer is None or channel.offer.state is not wire.OfferState.OFFERED:
@@ -287,7 +287,7 @@ class AsteriskSwitch:
             try:
                 channel = await self._channel(leg_id)
             except wire.HostileText as why:
-                self.link.count_hostile(str(why), event="DialEnd")
+                self.link.count_hostile(str(why), name="DialEnd")
                 return
             if channel is None or channel.leg is None:
                 return
@@ -320,7 +320,7 @@ class AsteriskSwitch:
                 return
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
-        self.link.count_hostile("the end of a channel that lives", event="Hangup")
+        self.link.count_hostile("the end of a channel that lives", name="Hangup")
 
     def _end(self, key: str, uniqueid: str, note: wire.Note | None, event: AmiEvent) -> None:
         """A channel of this call is verifiably gone: tell the end, unless its billed leg lives on."""
@@ -377,7 +377,7 @@ class AsteriskSwitch:
             try:
                 channels.append(wire.parse_channel(item))
             except wire.HostileText as why:
-                self.link.count_hostile(str(why), event="Status")
+                self.link.count_hostile(str(why), name="Status")
         return channels
 
     async def _admission(self, call: TrackedCall) -> Outcome | None:
