@@ -71,7 +71,7 @@ class AsteriskLab:
 
     def endpoint(self, number: int) -> Endpoint:
         """Return one of the configured endpoints, from 0."""
-        return Endpoint(f"cust-{number:03d}", self._host(number + 1), f"3120{number:04d}")
+        return Endpoint(f"cust-{number:03d}", self._host(number + 1), f"3110{number:04d}")
 
     def fresh_endpoint(self) -> Endpoint:
         """Return an endpoint that no test has used, or begin again with the first."""

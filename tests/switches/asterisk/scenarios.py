@@ -95,9 +95,11 @@ def caller(
     refer_ms: int = 0,
     from_user: str = "31201111",
     wait_ms: int = 60000,
+    strict: bool = False,
 ) -> str:
     """Return a caller: it calls, takes a refusal as it comes, and if answered hangs up after `hold_ms` (0: waits for
     the other side), or asks for a blind transfer to `refer_to` after `refer_ms`; or cancels `cancel_ms` after it rings.
+    `strict`: any refusal is a failed call to SIPp.
     """
     where = f"sip:{called}@[remote_ip]:[remote_port]"
     mine = f'From: "caller" <sip:{from_user}@[local_ip]:[local_port]>;tag={_TAG}\n'
@@ -113,7 +115,8 @@ def caller(
         )
         return _send(text, options="" if method == "ACK" else ' retrans="500"')
 
-    finals = "".join(f'<recv response="{status}" optional="true" next="50"/>\n' for status in FINAL)
+    statuses = () if strict else FINAL
+    finals = "".join(f'<recv response="{status}" optional="true" next="50"/>\n' for status in statuses)
     steps = (
         _send(invite, body=_SDP, options=' retrans="500" start_rtd="1"') + '<recv response="100" optional="true"/>\n'
     )

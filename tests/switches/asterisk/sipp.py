@@ -16,7 +16,6 @@ _MESSAGE = re.compile(
     r"^-{20,} (\d{4}-\d\d-\d\d)\s+(\d\d:\d\d:\d\d\.\d+)\n\w+ message (sent|received).*?\n\n(.*?)(?=^-{20,} \d{4}-|\Z)",
     re.MULTILINE | re.DOTALL,
 )
-_SEEN_LIMIT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +106,8 @@ class SippRun:
     exit_status: int | None
     dialogs: tuple[Dialog, ...]
     errors: str
+    answer_ms: tuple[float, ...] = ()
+    """INVITE to 200 of each call, where messages are not kept."""
 
     @property
     def only(self) -> Dialog:
@@ -119,8 +120,9 @@ class SippRun:
 class Sipp:
     """SIPp processes of one test, their files in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, messages: bool = True) -> None:
         self.folder = folder
+        self.messages = messages
         self.runs = 0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -132,7 +134,7 @@ class Sipp:
         remote: tuple[str, int],
         calls: int = 1,
         rate: int = 50,
-        limit_s: float = _SEEN_LIMIT,
+        limit_s: float = 60.0,
     ) -> SippRun:
         """Run a caller's scenario to its end."""
         options = ["-m", str(calls), "-r", str(rate), "-l", str(calls)]
@@ -165,7 +167,8 @@ class Sipp:
         base = self.folder / f"{self.runs:02d}-{name}"
         base.with_suffix(".xml").write_text(scenario)
         command = [program, "-sf", str(base.with_suffix(".xml")), "-i", local[0], "-p", str(local[1]), "-nostdin"]
-        command += ["-trace_msg", "-message_file", f"{base}.messages", "-trace_err", "-error_file", f"{base}.errors"]
+        command += ["-trace_err", "-error_file", f"{base}.errors"]
+        command += ["-trace_msg", "-message_file", f"{base}.messages"] if self.messages else ["-trace_rtt"]
         command += ["-skip_rlimit", "-recv_timeout", "200000", *options]
         if remote is not None:
             command.append(f"{remote[0]}:{remote[1]}")
@@ -216,7 +219,9 @@ def _read(base: Path, exit_status: int | None) -> SippRun:
         message = Message(at, how == "sent", body.replace("\r", ""))
         dialogs.setdefault(message.header("Call-ID"), []).append(message)
     errors = _text(Path(f"{base}.errors")) + _text(Path(f"{base}.screen"))[-2000:] * (not dialogs)
-    return SippRun(exit_status, tuple(Dialog(name, tuple(messages)) for name, messages in dialogs.items()), errors)
+    told = tuple(Dialog(name, tuple(messages)) for name, messages in dialogs.items())
+    times = [line.split(";") for path in base.parent.glob(f"{base.name}_*_rtt.csv") for line in _text(path).split("\n")]
+    return SippRun(exit_status, told, errors, tuple(float(row[1]) for row in times if row[0][:1].isdigit()))
 
 
 def _text(path: Path) -> str:

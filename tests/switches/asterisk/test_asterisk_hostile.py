@@ -1,0 +1,108 @@
+"""A caller writes line breaks into SIP, and Asterisk writes them raw to AMI: nothing of it is heard or billed."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+import pytest
+
+from tests.switches.asterisk.ami import Event, observing
+from tests.switches.asterisk.scenarios import Carrier, number
+from tests.switches.asterisk.world import PER_SECOND, Customer, World
+
+pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
+
+MARK = "forged-7731"
+
+
+def _lines(*lines: str) -> str:
+    """Return lines as a caller can put them into the user part of a SIP address."""
+    return quote("\r\n".join(lines), safe="")
+
+
+def _forgeries(leg: str, offer: str, victim: Customer) -> dict[str, str]:
+    """Return user parts that become headers or whole events about another's call."""
+    code = victim.endpoint.account_code
+    own = ("", f"ActionID: {MARK}")
+    return {
+        "a second header": _lines("31", f"AccountCode: {code}", f"X-Mark: {MARK}"),
+        "an end": _lines("31", *own, "", "Event: Hangup", f"Uniqueid: {leg}", "Cause: 16", f"X-Mark: {MARK}", "", ""),
+        "an end of the caller": _lines("31", "", "Event: Hangup", f"Uniqueid: {offer}", f"X-Mark: {MARK}", "", ""),
+        "an offer": _lines(
+            *("31", "", "Event: AsyncAGIStart", f"AccountCode: {code}", "Channel: PJSIP/x-1", "Uniqueid: 1700000000.1"),
+            *("Exten: 4910000001", "Context: callctl-offer", f"X-Mark: {MARK}", "", ""),
+        ),
+        "an answer": _lines(
+            *("31", "", "Event: DialEnd", "DialStatus: ANSWER", f"Uniqueid: {offer}", f"DestUniqueid: {leg}"),
+            *("Timestamp: 1000000000.000000", f"X-Mark: {MARK}", "", ""),
+        ),
+        "a response": _lines("31", "", "Response: Error", "Message: No such channel", f"X-Mark: {MARK}", "", ""),
+    }
+
+
+def _marked(heard: list[Event]) -> list[Event]:
+    return [event for event in heard if any(MARK in text or MARK in name for name, text in event)]
+
+
+@pytest.mark.parametrize("where", ["from", "request"])
+async def test_forged_events(world: World, where: str) -> None:
+    """Forged ends, offers, answers and headers reach no controller: the victim's call and money are untouched."""
+    victim, attacker = await world.customer("1"), await world.customer("1")
+    called = number("49", Carrier.ANSWERS, target="6101")
+    talking = asyncio.create_task(world.call(victim, called, hold_ms=6300))
+    await world.talking(victim)
+    offer = (await world.live.list(account_id=victim.account_id))[0].call_id.partition(":")[2]
+    leg = next(dict(event)["Uniqueid"] for event in await world.observer.channels() if dict(event)["Uniqueid"] != offer)
+    async with observing(world.lab.ami_port, "callctl", world.lab.ami_secret) as shipped:
+        forgeries = _forgeries(leg, offer, victim)
+        for order, user in enumerate(forgeries.values()):
+            target = number("49", Carrier.ANSWERS, target=f"62{order:02d}")
+            if where == "from":
+                run = await world.call(attacker, target, hold_ms=200, from_user=user)
+                assert run.only.final == 200
+            else:
+                run = await world.call(attacker, user, hold_ms=200)
+                assert run.only.final == 404
+        assert (await talking).only.bye_sent
+        await world.settled()
+        assert _marked(world.observer.heard), (
+            "the attack no longer works on an unfiltered link: is this test still real?"
+        )
+        assert _marked(shipped.heard) == []
+        allowed = {"AsyncAGIStart", "AsyncAGIEnd", "DialEnd", "Hangup", "FullyBooted"}
+        assert {dict(event).get("Event", "FullyBooted") for event in shipped.heard} <= allowed
+    cdr = await world.cdr(victim)
+    assert (cdr.disposition, cdr.hung_up_by, cdr.cost_micros) == ("answered", "caller", 7 * PER_SECOND)
+    assert world.balance(victim) == 1_000_000 - 7 * PER_SECOND
+    expected = len(forgeries) if where == "from" else 0
+    cdrs = await world.cdrs(attacker, expected)
+    assert all(cdr.cost_micros == PER_SECOND for cdr in cdrs)
+    assert all(cdr.caller.isalnum() for cdr in cdrs)
+
+
+NAMES = ['"; DROP TABLE cdr; --', "${SHELL(touch /tmp/x)}", "<script>alert(1)</script>", "\u2028\u2029", "a|b|c", "'\\"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_hostile_caller_is_text(world: World, name: str) -> None:
+    """Whatever a caller calls himself is cleaned before any event, stored as text, and changes nothing of the call."""
+    one = await world.customer("1")
+    run = await world.call(one, number("49", Carrier.ANSWERS), hold_ms=200, from_user=quote(name, safe=""))
+    assert run.only.final == 200
+    cdr = await world.cdr(one)
+    assert cdr.cost_micros == PER_SECOND
+    assert set(cdr.caller) <= set("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+_")
+
+
+@pytest.mark.parametrize(
+    "user", ["49*10", "49%2C1", "s", "callctl-dial", "1*90*none", "%24%7BEXTEN%7D", "49%7C10", "T", "h"]
+)
+async def test_no_way_in_but_digits(world: World, user: str) -> None:
+    """A request for anything but digits finds no extension: no channel is offered, nothing is recorded."""
+    one = await world.customer("1")
+    before = len(world.observer.events("AsyncAGIStart"))
+    run = await world.call(one, user, hold_ms=200)
+    assert run.only.final in {404, 484}
+    assert len(world.observer.events("AsyncAGIStart")) == before
+    await world.cdrs(one, 0)
