@@ -1,37 +1,159 @@
-"""People who log in to the panel, and their sessions."""
+"""People who log in to the panel, and their sessions.
+
+A password is kept as argon2id and a session's token as its SHA-256: who reads the store can log in as nobody.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+import hashlib
+from datetime import datetime, timedelta
+from functools import cache
 
-from sqlmodel import Session
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
 
+from billing import audit
+from billing.errors import Conflict, NotFound, Refused
 from billing.models import User, UserSession
 from billing.ports import Ids
 
+SESSION_LASTS = timedelta(hours=12)
+LEAST_PASSWORD = 10
+MOST_PASSWORD = 1000
+"""Characters; more is somebody who wants the server to hash a book."""
+MOST_LOGIN = 100
+MOST_ROLE = 20
 
-def add_user(session: Session, *, login: str, password: str, role: str, one_time: bool, now: datetime) -> User:
-    """Add a user; the password is stored as argon2id. Raises `Conflict`."""
-    raise NotImplementedError
+_passwords = PasswordHash((Argon2Hasher(),))
+
+
+def add_user(
+    session: Session, *, login: str, password: str, role: str, one_time: bool, now: datetime, actor: str = "setup"
+) -> User:
+    """Add a user; the password is stored as argon2id. Raises `Conflict`.
+
+    A one-time password must be changed after the first login. A login or password that cannot be typed is `Refused`.
+    """
+    if not _is_login(login):
+        raise Refused(f"a login is 1 to {MOST_LOGIN} printable characters, without spaces around it")
+    if not password or not _is_password(password):
+        raise Refused(f"a password is 1 to {MOST_PASSWORD} characters")
+    if not role or len(role) > MOST_ROLE:
+        raise Refused(f"a role is 1 to {MOST_ROLE} characters")
+    if session.exec(select(User.id).where(User.login == login)).first() is not None:
+        raise Conflict(f"there is a user {login!r} already")
+    user = User(login=login, password_hash=_passwords.hash(password), role=role, must_change=one_time, created_at=now)
+    try:
+        session.add(user)
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict(f"the login {login!r} has just been taken") from error
+    audit.record(
+        session,
+        actor=actor,
+        action="user.add",
+        subject=f"user:{user.id}",
+        after={"login": login, "role": role, "must_change": one_time},
+        now=now,
+    )
+    session.flush()
+    return user
+
+
+def check_password(session: Session, login: str, password: str) -> User | None:
+    """Return whose login and password these are, or None; an unknown login takes as long as a wrong password.
+
+    Only reads, so that a caller can check without the lock that a writer holds: hashing takes a good part of a second.
+    """
+    user = session.exec(select(User).where(User.login == login)).first() if _is_login(login) else None
+    fits = _passwords.verify(
+        password if _is_password(password) else "", _nobodys_hash() if user is None else user.password_hash
+    )
+    return user if fits else None
 
 
 def log_in(
     session: Session, login: str, password: str, *, ids: Ids, now: datetime
 ) -> tuple[User, str, UserSession] | None:
     """Check a password in constant time; return the user, the session's token (given out once) and its row, or None."""
-    raise NotImplementedError
+    user = check_password(session, login, password)
+    if user is None:
+        return None
+    user_id = _id_of(user)
+    # Sessions that have run out are of no use to anybody, and nobody else takes them away.
+    session.execute(delete(UserSession).where(col(UserSession.user_id) == user_id, col(UserSession.expires_at) <= now))
+    token = ids.secret()
+    row = UserSession(
+        token_hash=_token_hash(token),
+        user_id=user_id,
+        csrf=ids.secret(),
+        created_at=now,
+        expires_at=now + SESSION_LASTS,
+    )
+    session.add(row)
+    session.flush()
+    return user, token, row
 
 
 def find_session(session: Session, token: str, *, now: datetime) -> tuple[User, UserSession] | None:
     """Return whose token this is, unless it has expired or been revoked."""
-    raise NotImplementedError
+    return session.exec(
+        select(User, UserSession)
+        .join(UserSession, col(UserSession.user_id) == col(User.id))
+        .where(UserSession.token_hash == _token_hash(token), UserSession.expires_at > now)
+    ).first()
 
 
 def log_out(session: Session, token: str) -> None:
     """Revoke one session."""
-    raise NotImplementedError
+    session.execute(delete(UserSession).where(col(UserSession.token_hash) == _token_hash(token)))
 
 
 def set_password(session: Session, user_id: int, password: str, *, keep_token: str | None, now: datetime) -> None:
-    """Set a lasting password (10 characters or more, else `Refused`) and revoke the user's other sessions."""
-    raise NotImplementedError
+    """Set a lasting password (10 characters or more, else `Refused`) and revoke the user's other sessions.
+
+    Raises `NotFound` for the user.
+    """
+    if len(password) < LEAST_PASSWORD or not _is_password(password):
+        raise Refused(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
+    user = session.exec(select(User).where(User.id == user_id).with_for_update()).first()
+    if user is None:
+        raise NotFound(f"there is no user {user_id}")
+    user.password_hash = _passwords.hash(password)
+    user.must_change = False
+    session.add(user)
+    others = delete(UserSession).where(col(UserSession.user_id) == user_id)
+    if keep_token is not None:
+        others = others.where(col(UserSession.token_hash) != _token_hash(keep_token))
+    session.execute(others)
+    audit.record(session, actor=user.login, action="user.password", subject=f"user:{user_id}", now=now)
+    session.flush()
+
+
+@cache
+def _nobodys_hash() -> str:
+    """Return what the password of an unknown login is checked against, in vain."""
+    return _passwords.hash("nobody's password, which is longer than any that is accepted".ljust(MOST_PASSWORD + 1))
+
+
+def _is_login(login: str) -> bool:
+    return 0 < len(login) <= MOST_LOGIN and login == login.strip() and login.isprintable()
+
+
+def _is_password(password: str) -> bool:
+    # Half a surrogate pair arrives through JSON and has no bytes to hash.
+    return len(password) <= MOST_PASSWORD and not any("\ud800" <= letter <= "\udfff" for letter in password)
+
+
+def _token_hash(token: str) -> str:
+    # 256 random bits need no slow hash.
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _id_of(user: User) -> int:
+    if user.id is None:
+        raise LookupError("this user has not been written yet")
+    return user.id
