@@ -49,7 +49,9 @@ class SimulatedAsterisk:
         host: str = "127.0.0.1",
         port: int = 0,
         contexts: tuple[str, ...] = CONTEXTS,
+        gosub_s: float = 0.0,
     ) -> None:
+        """`gosub_s`: how long the dialplan's subroutine at the answer takes, after DialEnd has been told."""
         self.clock = clock
         self.rng = rng
         self.host = host
@@ -59,6 +61,7 @@ class SimulatedAsterisk:
         self.astdb: dict[str, str] = {}
         self.globals: dict[str, str] = {}
         self.contexts = contexts
+        self.gosub_s = gosub_s
         self.calls_placed = 0
         self.originated: list[Request] = []
         self.loop: asyncio.AbstractEventLoop

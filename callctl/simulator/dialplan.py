@@ -30,6 +30,7 @@ class Board(Protocol):
     clock: Clock
     loop: asyncio.AbstractEventLoop
     astdb: dict[str, str]
+    gosub_s: float
 
     def publish(self, event: str, privilege: str, body: str) -> None:
         """Tell the manager's clients."""
@@ -260,6 +261,16 @@ class Attempt:
         channel.variables["DIALEDPEERNAME"] = leg.name
         self.phase = Phase.TALKING
         self._dial_end("ANSWER")
+        leg.application, leg.data = "AppDial", "(Outgoing Line)"
+        leg.bridge = channel.bridge = leg.unique_id
+        if board.gosub_s:  # DialEnd leaves before the subroutine has run
+            self._timer = board.loop.call_later(board.gosub_s, self._note_answer, leg)
+        else:
+            self._note_answer(leg)
+
+    def _note_answer(self, leg: Channel) -> None:
+        board, channel, now = self.board, self.channel, self.board.clock.now()
+        self.facts.answered_at = now
         grant = channel.variables["CALLCTL_GRANT"]
         billed = channel if self.plan.inbound else leg
         if grant != "none":
@@ -268,8 +279,6 @@ class Attempt:
         board.astdb[f"/callctl/{self.call_id}"] = f"{billed.unique_id}|{noted(now)}"
         if self.plan.inbound:
             channel.variables["CALLCTL_PAYS"] = leg.account_code
-        leg.application, leg.data = "AppDial", "(Outgoing Line)"
-        leg.bridge = channel.bridge = leg.unique_id
         self._timer = board.loop.call_later(self.plan.talk_s, self.somebody_hangs_up, self.plan.hung_up_by)
         transfer = self.plan.transfer
         if transfer is not None:

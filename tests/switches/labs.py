@@ -1,0 +1,123 @@
+"""A simulated switch with its real adapter before it: what the contract suite runs against."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from billing.ports import SystemClock, SystemIds
+from billing.settings import AsteriskSettings
+from callctl.simulator.asterisk import CONTROLLER, SimulatedAsterisk
+from callctl.simulator.dialplan import SimulatedCall
+from callctl.simulator.plans import CallPlan
+from callctl.switches.asterisk import AsteriskSwitch
+from callctl.switches.base import CallAnswered, CallEnded, CallOffered, LinkUp, Switch, SwitchEvent
+
+Event = TypeVar("Event", bound=SwitchEvent)
+PATIENCE_S = 8.0
+
+
+@dataclass
+class Told:
+    """What the adapter has told so far, in order."""
+
+    events: list[SwitchEvent] = field(default_factory=list)
+    _more: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __call__(self, event: SwitchEvent) -> None:
+        self.events.append(event)
+        self._more.set()
+
+    def of(self, kind: type[Event], call_id: str = "") -> list[Event]:
+        """Return every event of a kind (of a call)."""
+        return [
+            event for event in self.events if isinstance(event, kind) and call_id in {"", getattr(event, "call_id", "")}
+        ]
+
+    async def wait(self, kind: type[Event], call_id: str = "", *, count: int = 1) -> Event:
+        """Wait until `count` events of a kind (of a call) were told; return the last of them."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.of(kind, call_id)) < count:
+                self._more.clear()
+                await self._more.wait()
+        return self.of(kind, call_id)[count - 1]
+
+
+@dataclass(frozen=True)
+class Words:
+    """How one kind of switch calls the messages that a fault can hit."""
+
+    offered: str
+    answered: str
+    ended: str
+    list_calls: str
+    limit: str
+
+
+@dataclass
+class Lab:
+    """One switch of one kind, adapter started and linked."""
+
+    switch: Switch
+    sim: SimulatedAsterisk
+    told: Told
+    words: Words
+
+    def id_of(self, call: SimulatedCall, attempt: int = 0) -> str:
+        """Return the call id the adapter must use."""
+        return f"{self.switch.name}:{call.attempts[attempt].call_id}"
+
+    async def offered(self, plan: CallPlan) -> tuple[SimulatedCall, str]:
+        """Place a call and wait for its offer."""
+        call = self.sim.place(plan)
+        call_id = self.id_of(call)
+        await self.told.wait(CallOffered, call_id)
+        return call, call_id
+
+    async def answered(
+        self, plan: CallPlan, *, grant_s: float | None = 60.0, ring_s: int = 30
+    ) -> tuple[SimulatedCall, str]:
+        """Place a call, admit it and wait for its answer."""
+        call, call_id = await self.offered(plan)
+        await self.switch.admit(call_id, grant_s=grant_s, ring_s=ring_s)
+        await self.told.wait(CallAnswered, call_id)
+        return call, call_id
+
+    async def transferred(self, call: SimulatedCall) -> str:
+        """Wait for the offer of a transfer; return its call id."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(call.attempts) < 2:  # noqa: ASYNC110 - the simulated people have no event for it
+                await asyncio.sleep(0.02)
+        call_id = self.id_of(call, 1)
+        await self.told.wait(CallOffered, call_id)
+        return call_id
+
+    async def ended(self, call_id: str) -> CallEnded:
+        """Wait for a call's end."""
+        return await self.told.wait(CallEnded, call_id)
+
+
+ASTERISK_WORDS = Words(offered="AsyncAGIStart", answered="DialEnd", ended="Hangup", list_calls="Status", limit="Setvar")
+
+
+@asynccontextmanager
+async def asterisk_lab() -> AsyncIterator[Lab]:
+    """Give a linked Asterisk."""
+    async with SimulatedAsterisk(clock=SystemClock(), rng=Random(1)) as sim:
+        settings = AsteriskSettings(
+            name="pbx", host="127.0.0.1", port=sim.port, username=CONTROLLER.name, secret=SecretStr(CONTROLLER.secret)
+        )
+        switch = AsteriskSwitch(settings, clock=SystemClock(), ids=SystemIds())
+        told = Told()
+        await switch.start(told)
+        try:
+            await told.wait(LinkUp)
+            yield Lab(switch, sim, told, ASTERISK_WORDS)
+        finally:
+            await switch.stop()
