@@ -114,6 +114,7 @@ class SwitchRecord:
     answered_at: datetime | None
     ended_at: datetime
     cause: int
+    hung_up_by: str = ""
 
 
 class SwitchUnavailable(Exception):
