@@ -83,6 +83,7 @@ class Call:
     wake_mono: float | None = None
     """When the call wants to be looked at again."""
     touched_mono: float = 0.0
+    """When the switch last told us of it, or we it of the admission: an older picture of the switch is not believed."""
     inbox: list[Input] = field(default_factory=list, repr=False)
 
     def facts(self) -> dict[str, Any]:
@@ -227,7 +228,9 @@ def step(call: Call, given: Input, *, mono: float, now: datetime, policy: Policy
     """Take one input; return what is to be done, in order. `now` is our own time of day."""
     if call.stage is Stage.ENDED:
         return []
-    call.touched_mono = mono
+    if call.stage is Stage.OFFERED or isinstance(given, CallAnswered | CallEnded):
+        # Only what the switch tells, and the admission: our own timers say nothing about what lives there.
+        call.touched_mono = mono
     match given:
         case CallOffered():
             return _offered(call, policy)

@@ -124,7 +124,11 @@ def end_of_vanished(call: Call, record: SwitchRecord | None, *, now: datetime) -
     """
     if record is not None:
         return CallEnded(
-            call.call_id, max(record.ended_at, call.offered_at), record.cause, answered_at=record.answered_at
+            call.call_id,
+            max(record.ended_at, call.offered_at),
+            record.cause,
+            hung_up_by=record.hung_up_by,
+            answered_at=record.answered_at,
         )
     call.estimated = True
     if call.answered_at is None:

@@ -435,6 +435,22 @@ async def test_calls_that_end_while_the_link_is_cut_are_billed_exactly(house: Ho
     await house.audit()
 
 
+async def test_a_call_past_its_grant_that_nobody_saw_end_is_settled(house: House) -> None:
+    """Our own timers, which go on past the grant, do not make a vanished call look alive."""
+    house.account("100", "0.02")
+    await house.begin()
+    call = await decided(house.switch.offer(1, "100", "4930"))
+    house.switch.answer(call)
+    await asyncio.sleep(0.2)
+    house.switch.cut()
+    house.switch.end(call)
+    await asyncio.sleep(4.0)
+    house.switch.mend()
+    record = await house.record(call)
+    assert (record.cost_micros, record.estimated) == (10_000, False)
+    await house.audit()
+
+
 async def test_doubled_events_make_one_record(house: House) -> None:
     """Everything told twice, the end three times: one call, one charge."""
     customer = house.account("100", "5")
