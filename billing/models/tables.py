@@ -196,10 +196,11 @@ class Cdr(SQLModel, table=True):
     estimated: bool = False
     cost_micros: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(default="", max_length=3)
-    # Deferred: the record is written first, since it alone decides whether the call is new, then its postings.
+    # Deferred: the record is written first, since it alone decides whether the call is new, then its postings. Without
+    # the index SQLite would look through all records whenever a transaction is written.
     transaction_id: int | None = Field(
         default=None,
-        sa_column=row_of("ledger_transaction.id", nullable=True, deferred=True),
+        sa_column=row_of("ledger_transaction.id", nullable=True, index=True, deferred=True),
     )
 
 

@@ -161,6 +161,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("call_id", name="pk_cdr"),
     )
     op.create_index("ix_cdr_account_ended", "cdr", ["account_id", "ended_at", "call_id"])
+    op.create_index("ix_cdr_transaction_id", "cdr", ["transaction_id"])
     op.create_index("ix_cdr_ended", "cdr", ["ended_at", "call_id"])
     op.create_table(
         "identity",
