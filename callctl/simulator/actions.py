@@ -28,6 +28,9 @@ class Exchange(Protocol):
     def find(self, name: str) -> Channel | None:
         """Return the channel of this name or unique id."""
 
+    def evaluate(self, expression: str) -> str:
+        """Return the value of a global variable or of a function that needs no channel, "" where unset."""
+
     def originate(self, request: Request) -> None:
         """Begin a call of the switch's own."""
 
@@ -45,6 +48,8 @@ def answers(exchange: Exchange) -> dict[str, Answer]:
     table: dict[str, tuple[Act, set[str]]] = {
         "Status": (_status, {"system", "call", "reporting"}),
         "CoreShowChannels": (_core_show_channels, {"system", "reporting"}),
+        "ListCommands": (_list_commands, set()),
+        "GetConfig": (_get_config, {"system", "config"}),
         "CoreStatus": (_core_status, {"system", "reporting"}),
         "CoreSettings": (_core_settings, {"system", "reporting"}),
         "Command": (_command, {"command"}),
@@ -131,6 +136,34 @@ def _core_settings(_exchange: Exchange, session: Session, request: Request) -> N
     )
 
 
+def _list_commands(exchange: Exchange, session: Session, request: Request) -> None:
+    allowed = session.server.allowed(session.user) if session.user else []
+    proper = {name.lower(): name for name in answers(exchange)}
+    lines = (f"{proper.get(name, name.capitalize())}: simulated  (Priv: call,all)\r\n" for name in allowed)
+    session.ok(request, "", "".join(lines))
+
+
+def _get_config(_exchange: Exchange, session: Session, request: Request) -> None:
+    if request.get("Filename") != "manager.conf":
+        session.error(request, "Config file not found")
+        return
+    category = request.get("Category")
+    user = session.server.users.get(category)
+    lines = ["enabled=yes", "timestampevents=yes"] if category == "general" else []
+    if user is not None:
+        lines = [
+            f"secret={user.secret}",
+            f"read={','.join(sorted(user.read))}",
+            f"write={','.join(sorted(user.write))}",
+        ]
+        lines += [f"eventfilter({criteria})=" for criteria in user.filters]
+    if not lines:
+        session.error(request, f"No category named '{category}' in file")
+        return
+    text = "".join(f"Line-000000-{number:06d}: {line}\r\n" for number, line in enumerate(lines))
+    session.ok(request, "", f"Category-000000: {category}\r\n{text}")
+
+
 def _command(exchange: Exchange, session: Session, request: Request) -> None:
     line = request.get("Command")
     if not line:
@@ -183,7 +216,7 @@ def _getvar(exchange: Exchange, session: Session, request: Request) -> None:
             return
         value = channel.read(variable, exchange.loop, exchange.clock.now())
     else:
-        value = exchange.globals.get(variable)
+        value = exchange.evaluate(variable)
     session.ok(request, "", f"Variable: {variable}\r\nValue: {value or ''}\r\n")
 
 

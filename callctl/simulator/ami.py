@@ -398,6 +398,10 @@ class AmiServer:
                 self.events_sent += 1
                 session.write_bytes(data)
 
+    def allowed(self, user: AmiUser) -> list[str]:
+        """Return the actions that a user may take, in lower case."""
+        return [name for name, answer in self._answers.items() if not answer.needs or answer.needs & user.write]
+
     def answer(self, session: Session, request: Request) -> None:
         """Carry out one action."""
         name = request.get("Action").lower()
@@ -436,7 +440,7 @@ class AmiServer:
             for criteria in user.filters:
                 session.add_filter(EventFilter.parse(criteria))
             session.ok(request, "Authentication accepted")
-            if session.wants("FullyBooted", "system", ""):
+            if "system" in session.reads:  # written past the filters, as action_login does
                 up_s = int((self.clock.now() - self.booted_at).total_seconds())
                 session.write(
                     f"Event: FullyBooted\r\nPrivilege: system,all\r\nTimestamp: {stamp(self.clock)}\r\n"

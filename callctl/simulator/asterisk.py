@@ -20,12 +20,14 @@ from billing.ports import Clock
 from callctl.simulator.actions import answers
 from callctl.simulator.ami import AmiServer, AmiUser, Faults, Request
 from callctl.simulator.channels import Channel
-from callctl.simulator.dialplan import DOOR, SimulatedCall
+from callctl.simulator.dialplan import DOOR, SimulatedCall, noted
 from callctl.simulator.plans import CallPlan
 
-EVENTS_NEEDED = ("AsyncAGIStart", "AsyncAGIEnd", "DialEnd", "Hangup", "FullyBooted")
-CONTROLLER = AmiUser(
+EVENTS_NEEDED = ("AsyncAGIStart", "DialEnd", "Hangup")
+CONTROLLER = AmiUser(  # as manager-callctl.conf has it
     name="callctl",
+    read=frozenset({"agi", "call", "system"}),
+    write=frozenset({"call", "system"}),
     secret="simulated",  # noqa: S106 - a switch that exists only in this process
     filters=tuple(f"action(include),name({event})" for event in EVENTS_NEEDED),
 )
@@ -34,6 +36,8 @@ CONTEXTS = (
     "callctl-ring-inbound", "callctl-over", "callctl-leg", "callctl-answered", "callctl-answered-in", "callctl-ended",
     "callctl-route-out", "callctl-route-in",
 )  # fmt: skip
+_EXISTS = re.compile(r"DIALPLAN_EXISTS\(([^,)]*)(?:,[^)]*)?\)")
+_TIME = "STRFTIME(,UTC,%Y%m%dT%H%M%S.%6q)"
 _NOT_NUMBER = re.compile(r"[^0-9A-Za-z+_]")
 
 
@@ -146,6 +150,14 @@ class SimulatedAsterisk:
     def find(self, name: str) -> Channel | None:
         """Return the channel of this unique id or name."""
         return self.channels.get(name) or self._names.get(name)
+
+    def evaluate(self, expression: str) -> str:
+        """Return a global variable, DIALPLAN_EXISTS of a context, or STRFTIME in the form of the notes."""
+        if (exists := _EXISTS.fullmatch(expression)) is not None:
+            return str(int(exists[1] in self.contexts))
+        if expression == _TIME:
+            return noted(self.clock.now())
+        return self.globals.get(expression, "")
 
     def originate(self, request: Request) -> None:
         """Note a call of the switch's own: nobody is there to answer it."""

@@ -142,6 +142,21 @@ async def test_the_small_database(wire: Wire) -> None:
     assert (await wire.ask("DBGet", Family="callctl", Key="1.1"))["Message"] == "Database entry not found"
 
 
+async def test_what_a_doctor_asks(sim: SimulatedAsterisk) -> None:
+    """ListCommands, GetConfig and channel-less functions tell what the user may, and what the dialplan has."""
+    async with Wire(sim.port) as client:
+        await client.login()
+        commands = await client.ask("ListCommands")
+        assert "Redirect" in commands
+        assert "DBDel" in commands
+        assert "Command" not in commands
+        user = await client.ask("GetConfig", Filename="manager.conf", Category="callctl")
+        assert "read=agi,call,system" in user.values()
+        assert (await client.ask("Getvar", Variable="DIALPLAN_EXISTS(callctl-dial,1*1*1,1)"))["Value"] == "1"
+        assert (await client.ask("Getvar", Variable="DIALPLAN_EXISTS(nothing,s,1)"))["Value"] == "0"
+        assert "T" in (await client.ask("Getvar", Variable="STRFTIME(,UTC,%Y%m%dT%H%M%S.%6q)"))["Value"]
+
+
 # --- who sees what
 
 
@@ -393,7 +408,7 @@ async def test_panoramisk_logs_in_admits_and_reads_a_call(sim: SimulatedAsterisk
     await call.over()
     note = await manager.send_action({"Action": "DBGet", "Family": "callctl", "Key": call.call_id})
     assert note[1].val.endswith("|16|other")
-    assert told == ["FullyBooted", "AsyncAGIStart", "AsyncAGIEnd", "DialEnd", "Hangup", "Hangup"]
+    assert told == ["FullyBooted", "AsyncAGIStart", "DialEnd", "Hangup", "Hangup"]
     manager.connection_lost = lambda _exc: None  # else it would connect again for ever
     manager.close()
 
