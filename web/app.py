@@ -1,0 +1,87 @@
+"""The app: security first, then the panel, then the static files. It sees live calls through billing only."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, FastAPI
+from sqlalchemy.engine import Engine
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from billing.credit.live import LiveCalls
+from billing.credit.store import CreditStore
+from billing.ports import Clock, Ids
+from billing.settings import Settings
+from web import health, metrics
+from web.context import Panel, WebOptions
+from web.counters import make_counters
+from web.errors import Faults, handle_errors
+from web.panel import accounts, cdrs, login, overview
+from web.panel import live as live_calls
+from web.render import STATIC, make_renderer
+from web.security.bodies import BodyLimit
+from web.security.headers import SecurityHeaders
+from web.security.sessions import owner_only
+from web.security.throttle import LoginThrottle
+
+PUBLIC_PATHS = frozenset({"/login", "/healthz", "/readyz", "/metrics", "/favicon.ico", "/static"})
+"""All that answers without a session. A test walks the routes and holds everything else against this list."""
+
+
+class LastingFiles(StaticFiles):
+    """Static files: with their version in the address they never change."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Serve a file and say how long it holds."""
+        response = await super().get_response(path, scope)
+        lasting = b"v=" in scope["query_string"]
+        response.headers["cache-control"] = "public, max-age=31536000, immutable" if lasting else "no-cache"
+        return response
+
+
+def create_app(
+    engine: Engine,
+    credit: CreditStore,
+    live: LiveCalls,
+    *,
+    clock: Clock,
+    ids: Ids,
+    settings: Settings,
+    options: WebOptions | None = None,
+) -> FastAPI:
+    """Build the app. It opens and closes nothing: the stores belong to the caller, and to the caller's event loop."""
+    app = FastAPI(title="callctl", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.panel = Panel(
+        engine=engine,
+        credit=credit,
+        live=live,
+        clock=clock,
+        ids=ids,
+        settings=settings,
+        options=options or WebOptions(),
+        renderer=make_renderer(),
+        throttle=LoginThrottle(clock),
+        counters=make_counters(),
+    )
+    handle_errors(app)
+    # Added last is outermost: headers are put on everything, faults and refused bodies included.
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Faults)
+    app.add_middleware(SecurityHeaders)
+
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    app.include_router(login.public)
+    app.include_router(login.router)
+    panel = APIRouter(dependencies=[Depends(owner_only)])
+    for screen in (overview, live_calls, accounts, cdrs):
+        panel.include_router(screen.router)
+    app.include_router(panel)
+    app.add_api_route("/favicon.ico", _favicon, include_in_schema=False)
+    app.mount("/static", GZipMiddleware(LastingFiles(directory=STATIC), minimum_size=1000))
+    return app
+
+
+async def _favicon() -> Response:
+    return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml", headers={"cache-control": "max-age=86400"})

@@ -1,0 +1,283 @@
+"""Accounts: the tree with its money, and one account with its top-ups, limits, calls and records."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from sqlmodel import Session
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from billing import accounts, outbox, topups
+from billing.accounts import AccountView
+from billing.credit.store import AccountState, WalletView
+from billing.errors import Conflict, NotFound, Refused, TooLarge
+from billing.models import AccountKind, AccountStatus
+from billing.store import reading, work
+from billing.topups import TopUp
+from rating.errors import AmountError
+from rating.money import parse_amount
+from web.context import CREDIT_DOWN, Panel, panel_of
+from web.pages import show
+from web.panel.live import EVERY_CALL, ask, board
+from web.queries import CdrFilter, search_cdrs
+from web.render import amount
+from web.security.sessions import Owner, Principal, flash
+
+router = APIRouter(include_in_schema=False)
+
+PAGE = 100
+TREE_MOST = 500
+"""Up to so many accounts are shown as one tree; beyond, page by page."""
+
+REDIS_AT_ONCE = 8
+MOST_ID = 2**53
+AccountId = Annotated[int, Path(ge=1, le=MOST_ID)]
+OPERATION = re.compile(r"[A-Za-z0-9_.-]{8,80}")
+MOST_REASON = 200
+LATER = "The live credit store does not answer; it will learn this by itself as soon as it is back."
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """An account in its place: how deep it hangs, and its live money (None where Redis does not know it)."""
+
+    account: AccountView
+    depth: int
+    money: WalletView | None
+
+
+def as_tree(views: Sequence[AccountView]) -> list[tuple[AccountView, int]]:
+    """Return accounts parent first with their depth; one whose parent is not among them stands at the top."""
+    names = {view.name for view in views}
+    children: dict[str | None, list[AccountView]] = {}
+    for view in views:
+        children.setdefault(view.parent if view.parent in names else None, []).append(view)
+    ordered: list[tuple[AccountView, int]] = []
+    waiting = [(view, 0) for view in reversed(children.get(None, []))]
+    while waiting:
+        view, depth = waiting.pop()
+        ordered.append((view, depth))
+        waiting.extend((child, depth + 1) for child in reversed(children.get(view.name, [])))
+    return ordered
+
+
+async def live_money(panel: Panel, views: Sequence[AccountView]) -> tuple[Mapping[int, WalletView | None], bool]:
+    """Return the live wallets by id, and whether the live store failed to answer."""
+    gate = asyncio.Semaphore(REDIS_AT_ONCE)
+
+    async def one(wallet_id: int) -> tuple[int, WalletView | None]:
+        async with gate:
+            return wallet_id, await panel.credit.wallet(wallet_id)
+
+    wallet_ids = [view.wallet_id for view in views if view.kind != AccountKind.OPERATOR]
+    try:
+        return dict(await asyncio.gather(*(one(wallet_id) for wallet_id in wallet_ids))), False
+    except CREDIT_DOWN:
+        return {}, True
+
+
+def _all_for_tree(session: Session) -> list[AccountView]:
+    views: list[AccountView] = []
+    while len(views) <= TREE_MOST:
+        page = accounts.list_accounts(session, after_id=views[-1].id if views else 0, most=PAGE)
+        views.extend(page)
+        if len(page) < PAGE:
+            break
+    return views
+
+
+@router.get("/accounts")
+async def accounts_page(
+    request: Request, principal: Owner, after: Annotated[int, Query(ge=0, le=MOST_ID)] = 0, q: str = ""
+) -> Response:
+    """Show the tree (or, of very many, a page in order of number); `q` goes to the account of that name or number."""
+    panel = panel_of(request)
+    wanted = q.strip()[:100]
+
+    def read() -> list[AccountView] | AccountView | None:
+        with reading(panel.engine) as session:
+            if wanted:
+                try:
+                    return accounts.find_account(session, wanted)
+                except NotFound:
+                    return None
+            if after > 0:
+                return accounts.list_accounts(session, after_id=after, most=PAGE)
+            return _all_for_tree(session)
+
+    found = await run_in_threadpool(read)
+    if isinstance(found, AccountView):
+        return RedirectResponse(f"/accounts/{found.id}", 303)
+    missing = found is None
+    views = found or []
+    flat = after > 0 or len(views) > TREE_MOST
+    shown = [(view, 0) for view in views[:PAGE]] if flat else as_tree(views)
+    money, down = await live_money(panel, [view for view, _ in shown])
+    branches = [Branch(view, depth, money.get(view.wallet_id)) for view, depth in shown]
+    following = shown[-1][0].id if flat and len(views) >= PAGE else None
+    return show(
+        request,
+        principal,
+        "accounts.html",
+        status=404 if missing else 200,
+        branches=branches,
+        down=down,
+        flat=flat,
+        following=following,
+        q=wanted,
+        missing=missing,
+    )
+
+
+@router.get("/accounts/{account_id}")
+async def account_page(request: Request, principal: Owner, account_id: AccountId) -> Response:
+    """Show one account."""
+    return await _account(request, principal, account_id)
+
+
+async def _account(
+    request: Request,
+    principal: Principal,
+    account_id: int,
+    *,
+    status: int = 200,
+    error: str = "",
+    form: Mapping[str, str] | None = None,
+) -> Response:
+    panel = panel_of(request)
+
+    def read() -> tuple[AccountView, int | None, list[Any]]:
+        with reading(panel.engine) as session:
+            view = accounts.find_account(session, str(account_id))
+            if view.id != account_id:
+                raise NotFound(f"There is no account {account_id}.")
+            parent = accounts.find_account(session, view.parent).id if view.parent else None
+            return view, parent, search_cdrs(session, CdrFilter(account_id=account_id), most=10)
+
+    view, parent_id, cdrs = await run_in_threadpool(read)
+    money, down = await live_money(panel, [view])
+    return show(
+        request,
+        principal,
+        "account.html",
+        status=status,
+        account=view,
+        parent_id=parent_id,
+        money=money.get(view.wallet_id),
+        money_down=down,
+        cdrs=cdrs,
+        names={view.id: view.name},
+        error=error,
+        # Minted with the page: sending the same form twice, by whatever accident, tops up once.
+        form=form or {"operation": panel.ids.new("topup"), "amount": "", "reason": ""},
+        **await board(panel, account_id=account_id),
+    )
+
+
+@router.post("/accounts/{account_id}/topup")
+async def top_up(
+    request: Request,
+    principal: Owner,
+    account_id: AccountId,
+    *,
+    operation: Annotated[str, Form()] = "",
+    amount_text: Annotated[str, Form(alias="amount")] = "",
+    reason: Annotated[str, Form()] = "",
+) -> Response:
+    """Add money once: booked in SQL, then told to the live store at once, so that a live call is extended."""
+    if not OPERATION.fullmatch(operation):
+        raise HTTPException(400)
+    panel = panel_of(request)
+    reason = reason.strip()[:MOST_REASON]
+    form = {"operation": operation, "amount": amount_text[:40], "reason": reason}
+    try:
+        micros = parse_amount(amount_text.strip())
+    except AmountError as error:
+        return await _account(request, principal, account_id, status=422, error=str(error), form=form)
+    if micros <= 0:
+        text = "The amount must be more than 0."
+        return await _account(request, principal, account_id, status=422, error=text, form=form)
+
+    def book() -> TopUp:
+        with work(panel.engine) as session:
+            return topups.top_up(
+                session,
+                account_id,
+                micros,
+                operation=f"panel:{principal.user_id}:{operation}",
+                actor=principal.login,
+                reason=reason,
+                now=panel.clock.now(),
+            )
+
+    try:
+        done = await run_in_threadpool(book)
+    except (Refused, Conflict, TooLarge) as error:
+        panel.counters.topups.labels("refused").inc()
+        return await _account(request, principal, account_id, status=409, error=str(error))
+    return await _booked(request, principal, account_id, done)
+
+
+async def _booked(request: Request, principal: Principal, account_id: int, done: TopUp) -> Response:
+    panel = panel_of(request)
+    to = f"/accounts/{account_id}"
+    if done.replayed:
+        panel.counters.topups.labels("replayed").inc()
+        text = "This top-up was booked before. Nothing was added again."
+        return flash(request, principal, "warning", text, to=to)
+    panel.counters.topups.labels("booked").inc()
+    added = f"{amount(done.amount_micros)} added. The balance is {amount(done.balance_micros)}."
+    try:
+        await outbox.apply_now(panel.engine, panel.credit, done.applied, clock=panel.clock)
+    except CREDIT_DOWN:
+        return flash(request, principal, "warning", f"{added} {LATER}", to=to)
+    return flash(request, principal, "success", added, to=to)
+
+
+@router.post("/accounts/{account_id}/status")
+async def set_status(
+    request: Request, principal: Owner, account_id: AccountId, status: Annotated[str, Form()] = ""
+) -> Response:
+    """Block an account, or let it call again. Live calls go on: ending them is a button of its own."""
+    if status not in {AccountStatus.ACTIVE, AccountStatus.BLOCKED}:
+        raise HTTPException(400)
+    panel = panel_of(request)
+
+    def change() -> AccountView:
+        with work(panel.engine) as session:
+            accounts.set_status(
+                session, account_id, AccountStatus(status), actor=principal.login, now=panel.clock.now()
+            )
+            return accounts.find_account(session, str(account_id))
+
+    view = await run_in_threadpool(change)
+    to = f"/accounts/{account_id}"
+    said = f"{view.name} is blocked: no new calls." if status == "blocked" else f"{view.name} may call again."
+    try:
+        await panel.credit.sync_account(AccountState(view.id, view.status.value, view.max_calls, view.max_cps))
+    except CREDIT_DOWN:
+        return flash(request, principal, "warning", f"{said} {LATER}", to=to)
+    return flash(request, principal, "success", said, to=to)
+
+
+@router.post("/accounts/{account_id}/hangup")
+async def hang_up_all(request: Request, principal: Owner, account_id: AccountId) -> Response:
+    """Ask the controller to end every call of an account."""
+    panel = panel_of(request)
+
+    def read() -> AccountView:
+        with reading(panel.engine) as session:
+            return accounts.find_account(session, str(account_id))
+
+    view = await run_in_threadpool(read)
+    to = f"/accounts/{view.id}"
+    if await ask(panel, principal, f"{EVERY_CALL}{view.id}", before=None):
+        return flash(request, principal, "success", f"Hang-up asked for: every call of {view.name}.", to=to)
+    return flash(request, principal, "danger", "The live store does not answer; the calls keep their deadlines.", to=to)

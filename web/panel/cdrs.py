@@ -1,0 +1,142 @@
+"""Call records: found by account, number, outcome or day, and one record with the reason for its price."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from sqlmodel import Session
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from billing import accounts, cdrs
+from billing.errors import NotFound
+from billing.models import Cdr, Charge
+from billing.store import reading
+from rating.errors import RatingError
+from web.context import panel_of
+from web.pages import show
+from web.queries import DISPOSITIONS, CdrFilter, account_names, search_cdrs
+from web.security.sessions import Owner
+
+router = APIRouter(include_in_schema=False)
+
+PAGE = 50
+MOST_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PricedCharge:
+    """A charge with the account's name and the words that explain it."""
+
+    charge: Charge
+    account: str
+    reasons: tuple[str, ...]
+
+
+def read_cursor(text: str) -> tuple[datetime, str] | None:
+    """Read where the last page ended: "time|call id". Raises 400 for anything else."""
+    if not text:
+        return None
+    moment, separator, call_id = text.partition("|")
+    try:
+        ended_at = datetime.fromisoformat(moment)
+    except ValueError:
+        raise HTTPException(400) from None
+    if not separator or ended_at.tzinfo is None or len(call_id) > MOST_TEXT:
+        raise HTTPException(400)
+    return ended_at, call_id
+
+
+def write_cursor(cdr: Cdr) -> str:
+    """Write where a page ends."""
+    return f"{cdr.ended_at.astimezone(UTC).isoformat()}|{cdr.call_id}"
+
+
+def read_day(text: str) -> datetime | None:
+    """Read "2026-11-23" as the start of that day in UTC. Raises 400."""
+    if not text:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), UTC)
+    except ValueError:
+        raise HTTPException(400) from None
+
+
+def _reasons(charge: Charge) -> tuple[str, ...]:
+    try:
+        return tuple(cdrs.explain(charge))
+    except RatingError:
+        # The record is shown whatever became of its facts; the books' check names it as a finding.
+        return ("The stored facts of this charge cannot be read. Check the books.",)
+
+
+def _account_id(session: Session, text: str) -> int | None:
+    return accounts.find_account(session, text).id if text else None
+
+
+@router.get("/cdrs")
+async def cdrs_page(
+    request: Request,
+    principal: Owner,
+    *,
+    account: str = "",
+    number: str = "",
+    disposition: str = "",
+    day: str = "",
+    before: str = "",
+) -> Response:
+    """Show a page of records, newest first."""
+    panel = panel_of(request)
+    account, number, day = account.strip()[:100], number.strip()[:40], day.strip()[:10]
+    if disposition and disposition not in DISPOSITIONS:
+        raise HTTPException(400)
+    cursor, wanted_day = read_cursor(before), read_day(day)
+
+    def read() -> tuple[list[Cdr], dict[int, str], bool]:
+        with reading(panel.engine) as session:
+            try:
+                account_id = _account_id(session, account)
+            except NotFound:
+                return [], {}, True
+            wanted = CdrFilter(account_id, number, disposition, wanted_day)
+            found = search_cdrs(session, wanted, before=cursor, most=PAGE + 1)
+            return found, account_names(session, [cdr.account_id for cdr in found]), False
+
+    found, names, unknown_account = await run_in_threadpool(read)
+    filters = {"account": account, "number": number, "disposition": disposition, "day": day}
+    kept = {name: value for name, value in filters.items() if value}
+    older = urlencode(kept | {"before": write_cursor(found[PAGE - 1])}) if len(found) > PAGE else ""
+    return show(
+        request,
+        principal,
+        "cdrs.html",
+        cdrs=found[:PAGE],
+        names=names,
+        filters=filters,
+        filtered=bool(kept),
+        unknown_account=unknown_account,
+        dispositions=DISPOSITIONS,
+        older=older,
+        newest=urlencode(kept) if before else None,
+    )
+
+
+@router.get("/cdrs/record")
+async def cdr_page(request: Request, principal: Owner, id: str = "") -> Response:  # noqa: A002 - the address' own word
+    """Show one record: its times, what every account paid, and why."""
+    panel = panel_of(request)
+
+    def read() -> dict[str, Any]:
+        with reading(panel.engine) as session:
+            cdr, charges = cdrs.find_cdr(session, id[:MOST_TEXT])
+            names = account_names(session, [cdr.account_id, *(charge.account_id for charge in charges)])
+            priced = [PricedCharge(charge, names.get(charge.account_id, ""), _reasons(charge)) for charge in charges]
+            session.expunge_all()
+            return {"cdr": cdr, "names": names, "charges": priced}
+
+    return show(request, principal, "cdr.html", **await run_in_threadpool(read))

@@ -1,0 +1,69 @@
+"""How large a request may be, and how long it may take to arrive."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 10.0
+
+
+class BodyTooLarge(Exception):
+    """More bytes than a form of ours can have."""
+
+
+class BodyLimit:
+    """Reads the body before anything else sees the request: 413 beyond 64 KB, 408 where it does not arrive in time."""
+
+    def __init__(self, app: ASGIApp, *, most_bytes: int = MOST_BODY_BYTES, timeout_s: float = BODY_TIMEOUT_S) -> None:
+        self.app = app
+        self.most_bytes = most_bytes
+        self.timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Buffer the body, then hand it on as one message."""
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"}:
+            await self.app(scope, receive, send)
+            return
+        try:
+            body = await asyncio.wait_for(self._read(scope, receive), self.timeout_s)
+        except BodyTooLarge:
+            refusal = PlainTextResponse("The request is too large.\n", 413, {"connection": "close"})
+            await refusal(scope, receive, send)
+            return
+        except TimeoutError:
+            late = PlainTextResponse("The request did not arrive in time.\n", 408, {"connection": "close"})
+            await late(scope, receive, send)
+            return
+        if body is None:
+            return
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, replay, send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and (not value.isdigit() or int(value[:20]) > self.most_bytes):
+                raise BodyTooLarge
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            size += len(message.get("body", b""))
+            if size > self.most_bytes:
+                raise BodyTooLarge
+            parts.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                return b"".join(parts)
