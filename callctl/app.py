@@ -1,0 +1,149 @@
+"""Composition: from settings to the parts that run. The command line and the demo build the same system from here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from sqlalchemy.engine import Engine, make_url
+
+from billing.credit.embedded import EmbeddedServer, start_embedded
+from billing.credit.live import LiveCalls
+from billing.credit.store import CreditStore, connect
+from billing.errors import CreditUnavailable
+from billing.ports import Clock, Ids
+from billing.settings import CreditSettings, Settings, load_settings
+from billing.store import open_store
+from callctl.controller import Controller
+from callctl.journal import Journal
+from callctl.news import Listener
+from callctl.switches.asterisk import AsteriskSwitch
+from callctl.switches.base import Switch
+
+EMBEDDED = "embedded"
+URL_FILE = "url"
+"""In the embedded server's folder: where the running server listens, for the commands of other processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreditLink:
+    """A connection to the live credit store, and what is done over it."""
+
+    redis: Redis
+    credit: CreditStore
+    live: LiveCalls
+
+
+def read_settings(path: Path) -> Settings:
+    """Read the settings; relative paths in them are meant from the folder of the file. Raises `SettingsError`."""
+    return rooted(load_settings(path), path.absolute().parent)
+
+
+def rooted(settings: Settings, folder: Path) -> Settings:
+    """Return the settings with every relative path made absolute, so that the working folder does not matter."""
+    url = make_url(settings.store.url.get_secret_value())
+    store = settings.store
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        moved = url.set(database=str(folder / url.database)).render_as_string(hide_password=False)
+        store = store.model_copy(update={"url": SecretStr(moved)})
+    return settings.model_copy(
+        update={
+            "store": store,
+            "credit": settings.credit.model_copy(update={"folder": folder / settings.credit.folder}),
+            "control": settings.control.model_copy(update={"journal": folder / settings.control.journal}),
+        }
+    )
+
+
+def open_engine(settings: Settings) -> Engine:
+    """Open the SQL store; the folder of an SQLite file is made, for its owner only."""
+    url = make_url(settings.store.url.get_secret_value())
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return open_store(settings.store.url.get_secret_value())
+
+
+@contextmanager
+def serving_credit(settings: CreditSettings) -> Iterator[str]:
+    """Run the embedded credit server where the settings ask for one; yield the URL of the live credit store."""
+    if (url := settings.url.get_secret_value()) != EMBEDDED:
+        yield url
+        return
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    server: EmbeddedServer = start_embedded(settings.folder)
+    try:
+        # The note stays: another process may use the server still, and a stale one leads to a plain "does not answer".
+        fresh = settings.folder / f"{URL_FILE}.new"
+        fresh.touch(mode=0o600)
+        fresh.write_text(server.url)
+        fresh.replace(settings.folder / URL_FILE)
+        yield server.url
+    finally:
+        server.stop()
+
+
+def credit_url(settings: CreditSettings) -> str:
+    """Return where the live credit store listens. Raises `CreditUnavailable` where the embedded one does not run."""
+    if (url := settings.url.get_secret_value()) != EMBEDDED:
+        return url
+    try:
+        return (settings.folder / URL_FILE).read_text()
+    except OSError as error:
+        raise CreditUnavailable("the embedded credit store is not running: `callctl up` starts it") from error
+
+
+@asynccontextmanager
+async def credit_link(settings: CreditSettings, *, url: str | None = None) -> AsyncIterator[CreditLink]:
+    """Connect to the live credit store at `url` (default: what the settings say) and close the connection afterwards.
+
+    Raises `CreditUnavailable` where there is nothing to connect to; whether the server answers shows at the first use.
+    """
+    redis = connect(url or credit_url(settings), settings.timeout_s)
+    try:
+        yield CreditLink(redis, CreditStore(redis, prefix=settings.prefix), LiveCalls(redis, prefix=settings.prefix))
+    finally:
+        await redis.aclose()
+
+
+def make_folder_of(path: Path) -> Path:
+    """Make the folder of a file, for its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def own_files_only() -> None:
+    """Files made from now on (store, journal, settings) are their owner's alone."""
+    os.umask(0o077)
+
+
+def make_switches(settings: Settings, *, clock: Clock, ids: Ids) -> list[Switch]:
+    """Make the adapter of each switch in the settings."""
+    return [AsteriskSwitch(asterisk, clock=clock, ids=ids) for asterisk in settings.asterisk]
+
+
+def make_controller(
+    settings: Settings,
+    engine: Engine,
+    link: CreditLink,
+    *,
+    clock: Clock,
+    ids: Ids,
+    listener: Listener | None = None,
+) -> Controller:
+    """Put the controller together, with the switches and the journal of the settings."""
+    return Controller(
+        make_switches(settings, clock=clock, ids=ids),
+        engine,
+        link.credit,
+        link.live,
+        Journal(make_folder_of(settings.control.journal)),
+        settings.control,
+        clock=clock,
+        ids=ids,
+        listener=listener,
+    )

@@ -1,0 +1,124 @@
+"""`callctl cdr list | show`: the records of calls, and why they cost what they cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from billing.accounts import find_account
+from billing.cdrs import explain, find_cdr, list_cdrs
+from billing.models import Cdr, Charge
+from callctl.cli.output import JsonOption, moment, money, people, print_json, row, say, span, table
+from callctl.cli.shell import shell_of
+from rating.money import format_amount
+
+cdrs = typer.Typer(no_args_is_help=True, help="Records of calls.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang this group into the command line."""
+    app.add_typer(cdrs, name="cdr")
+
+
+def facts(cdr: Cdr) -> dict[str, Any]:
+    """Return a record for programs."""
+    return {
+        "call_id": cdr.call_id,
+        "switch": cdr.switch,
+        "account_id": cdr.account_id,
+        "direction": cdr.direction,
+        "caller": cdr.caller,
+        "callee": cdr.callee,
+        "destination": cdr.destination,
+        "disposition": cdr.disposition,
+        "reason": cdr.reason,
+        "sip_status": cdr.sip_status,
+        "cause": cdr.cause,
+        "hung_up_by": cdr.hung_up_by,
+        "offered_at": moment(cdr.offered_at),
+        "answered_at": moment(cdr.answered_at),
+        "ended_at": moment(cdr.ended_at),
+        "talk_ms": cdr.talk_ms,
+        "billable_ms": cdr.billable_ms,
+        "estimated": cdr.estimated,
+        "cost": format_amount(cdr.cost_micros),
+        "currency": cdr.currency,
+    }
+
+
+def charge_facts(charge: Charge) -> dict[str, Any]:
+    """Return what one account pays, for programs."""
+    return {
+        "level": charge.level,
+        "account_id": charge.account_id,
+        "amount": format_amount(charge.amount_micros),
+        "currency": charge.currency,
+        "billed_seconds": charge.billed_s,
+        "why": explain(charge),
+    }
+
+
+@cdrs.command("list")
+def list_all(
+    ctx: typer.Context,
+    account: Annotated[str | None, typer.Option(help="Only calls of this account (name or number).")] = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="CALL_ID", help="Only calls that ended before this one.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List call records, newest first."""
+    with shell_of(ctx).reading() as session:
+        account_id = find_account(session, account).id if account else None
+        last = find_cdr(session, before)[0] if before else None
+        found = list_cdrs(
+            session, account_id=account_id, before=(last.ended_at, last.call_id) if last else None, most=most
+        )
+        listed = [facts(cdr) for cdr in found]
+        lines = [
+            (
+                cdr.ended_at.strftime("%Y-%m-%d %H:%M:%S"),
+                cdr.account_id,
+                cdr.caller,
+                cdr.callee,
+                f"{cdr.disposition}{f' ({cdr.reason})' if cdr.reason else ''}",
+                span(cdr.talk_ms / 1000),
+                money(cdr.cost_micros, cdr.currency),
+                cdr.call_id,
+            )
+            for cdr in found
+        ]
+    if as_json:
+        print_json(listed)
+        return
+    made = table("ended (UTC)", "acc.", "from", "to", "outcome", "talk", "cost", "call", right=("acc.", "talk", "cost"))
+    for line in lines:
+        row(made, line)
+    people().print(made)
+
+
+@cdrs.command("show")
+def show(
+    ctx: typer.Context,
+    call_id: Annotated[str, typer.Argument(help="As `callctl cdr list` prints it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show one record with its charges, explained."""
+    with shell_of(ctx).reading() as session:
+        cdr, charges = find_cdr(session, call_id)
+        record = facts(cdr)
+        paid = [charge_facts(charge) for charge in charges]
+    if as_json:
+        print_json({**record, "charges": paid})
+        return
+    made = table("", "", title=f"Call {call_id}")
+    made.show_header = False
+    for label, value in record.items():
+        row(made, (label.replace("_", " "), "–" if value in {None, ""} else value))
+    people().print(made)
+    for charge in paid:
+        say(f"Account {charge['account_id']} pays {charge['amount']} {charge['currency']}:", style="bold")
+        for line in charge["why"]:
+            say(f"  {line}")

@@ -1,0 +1,114 @@
+"""`callctl up | controller | web`: what runs until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+import typer
+import uvloop
+
+from billing.settings import Settings
+from callctl.app import credit_link, make_controller, own_files_only, serving_credit
+from callctl.cli.logs import log_to_stderr
+from callctl.cli.panel import serving_panel
+from callctl.cli.shell import Failed, Shell, shell_of
+from callctl.controller import Controller
+
+log = structlog.get_logger(__name__)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands into the command line."""
+    app.command("up")(up)
+    app.command("controller")(controller)
+    app.command("web")(web)
+
+
+def up(ctx: typer.Context) -> None:
+    """Run everything in one process: the controller, the panel, the embedded credit store where one is configured."""
+    run(shell_of(ctx), control=True, panel=True)
+
+
+def controller(ctx: typer.Context) -> None:
+    """Run the controller alone."""
+    run(shell_of(ctx), control=True, panel=False)
+
+
+def web(ctx: typer.Context) -> None:
+    """Run the panel alone."""
+    run(shell_of(ctx), control=False, panel=True)
+
+
+def run(shell: Shell, *, control: bool, panel: bool) -> None:
+    """Run until SIGINT or SIGTERM. Calls go on up to the deadlines they have on their switch."""
+    settings = shell.settings()
+    if control and not settings.asterisk:
+        raise Failed(f"no switch is configured: add an [[asterisk]] section to {shell.config}")
+    log_to_stderr(debug=shell.debug)
+    own_files_only()
+    on_fast_loop(serve(shell, settings, control=control, panel=panel))
+
+
+def on_fast_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+async def serve(shell: Shell, settings: Settings, *, control: bool, panel: bool) -> None:
+    """Start the parts in order, wait for a signal, stop them in the opposite order."""
+    engine = shell.engine(settings)
+    async with AsyncExitStack() as stack:
+        stack.callback(engine.dispose)
+        stop = stack.enter_context(SignalWatch()).stop
+        url = stack.enter_context(serving_credit(settings.credit))
+        link = await stack.enter_async_context(credit_link(settings.credit, url=url))
+        if control:
+            made = make_controller(settings, engine, link, clock=shell.clock, ids=shell.ids)
+            await stack.enter_async_context(controlling(made))
+            log.info("controller_started", switches=sorted(made.switches))
+        if panel:
+            serving = serving_panel(engine, link, settings, clock=shell.clock, ids=shell.ids)
+            address = await stack.enter_async_context(serving)
+            log.info("panel_started", url=address)
+        await stop.wait()
+        log.info("stopping")
+
+
+@asynccontextmanager
+async def controlling(controller: Controller) -> AsyncIterator[Controller]:
+    """Run a controller for as long as the context lasts."""
+    try:
+        await controller.start()
+        yield controller
+    finally:
+        await controller.stop()
+
+
+class SignalWatch:
+    """Sets `stop` at the first SIGINT or SIGTERM; a second one ends the process as signals do."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> SignalWatch:
+        """Listen."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._heard)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Stop listening."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.remove_signal_handler(number)
+
+    def _heard(self) -> None:
+        if self.stop.is_set():
+            self.__exit__()
+        self.stop.set()
