@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,11 +90,12 @@ class EndedCall:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON (times RFC 3339) for the journal."""
-        data = asdict(self)
+        # Not `asdict`: it copies everything deeply, and this is written at the end of every call.
+        data: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         for name in _TIMES:
             moment = data[name]
             data[name] = moment and moment.astimezone(UTC).isoformat()
-        data["charges"] = list(data["charges"])
+        data["charges"] = [{name: getattr(charge, name) for name in charge.__slots__} for charge in self.charges]
         return data
 
     @classmethod

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from typing import Any
 
 from billing.catalogue import Catalogue, Party
@@ -53,6 +54,13 @@ class Terms:
     """What a call costs at every level, the payer first. Grants and holds are worked out here, purely."""
 
     levels: tuple[Level, ...]
+    _facts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def facts(self) -> str:
+        """Return the levels as JSON text; made once, since every hold of the call carries it."""
+        if not self._facts:
+            self._facts.append(json.dumps([level.facts() for level in self.levels], separators=(",", ":")))
+        return self._facts[0]
 
     def shares(self, seconds: int) -> tuple[Share, ...]:
         """Return what must be held at each level for `seconds` of talk."""

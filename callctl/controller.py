@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import assert_never
@@ -284,7 +283,7 @@ class Controller:
     async def _hold(self, call: Call, effect: machine.Hold | machine.Extend | machine.Note) -> None:
         now_ms = to_ms(self.clock.now())
         deadline_ms = now_ms + int((effect.for_s + self.settings.controller_loss_grace_s) * 1000)
-        facts = json.dumps(call.facts(), separators=(",", ":"))
+        facts = call.facts()
         try:
             match effect:
                 case machine.Hold():
@@ -341,7 +340,7 @@ class Controller:
                     call.terms.shares(call.granted_s),
                     now_ms=now_ms,
                     deadline_ms=now_ms + (self.policy.ring_s + call.granted_s) * 1000,
-                    facts=json.dumps(call.facts(), separators=(",", ":")),
+                    facts=call.facts(),
                     adopting=True,
                 )
 

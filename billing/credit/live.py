@@ -156,7 +156,7 @@ class LiveCalls:
     def _show(self, pipe: Pipeline, calls: Iterable[LiveCallView]) -> None:
         for call in calls:
             # ASCII JSON: a name with half a surrogate pair must not stop a call from being shown.
-            pipe.hset(self._live, call.call_id, json.dumps(asdict(call)))
+            pipe.hset(self._live, call.call_id, json.dumps({name: getattr(call, name) for name in call.__slots__}))
             pipe.zadd(self._order_key(None), {call.call_id: call.offered_ms})
             pipe.zadd(self._order_key(call.account_id), {call.call_id: call.offered_ms})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -311,6 +310,6 @@ def test_facts_make_the_same_call_again() -> None:
     played = Played(level(1, "0.60", increment_s=6, fee="0.05"), level(2, "0.40"))
     played.talking(3)
 
-    again = rebuild(json.dumps(played.call.facts()))
+    again = rebuild(played.call.facts())
     assert (again.terms, again.granted_s, again.answered_at) == (played.call.terms, 60, T0 + timedelta(seconds=3))
     assert again.stage is Stage.TALKING
