@@ -93,12 +93,21 @@ def _waiting(engine: Engine, most: int) -> list[Applied]:
 
 
 def _mark(engine: Engine, done: Sequence[Applied], clock: Clock) -> None:
+    # One order of locks for all: two processes often mark the same rows at once.
+    ordered = sorted(done, key=lambda posting: (posting.wallet_id, posting.seq))
     with work(engine) as session:
-        for start in range(0, len(done), MARK_CHUNK):
-            _mark_chunk(session, done[start : start + MARK_CHUNK], clock)
+        for start in range(0, len(ordered), MARK_CHUNK):
+            _mark_chunk(session, ordered[start : start + MARK_CHUNK], clock)
 
 
 def _mark_chunk(session: Session, done: Sequence[Applied], clock: Clock) -> None:
     row = tuple_(col(OutboxRow.wallet_id), col(OutboxRow.seq))
     told = row.in_([(posting.wallet_id, posting.seq) for posting in done])
-    session.execute(update(OutboxRow).where(col(OutboxRow.applied_at).is_(None), told).values(applied_at=clock.now()))
+    waiting = (
+        select(col(OutboxRow.id))
+        .where(col(OutboxRow.applied_at).is_(None), told)
+        .order_by(col(OutboxRow.wallet_id), col(OutboxRow.seq))
+        .with_for_update()
+    )
+    ids = session.exec(waiting).all()
+    session.execute(update(OutboxRow).where(col(OutboxRow.id).in_(ids)).values(applied_at=clock.now()))

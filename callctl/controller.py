@@ -424,7 +424,7 @@ class Controller:
 
     def _load_catalogue(self) -> Catalogue:
         with reading(self.engine) as session:
-            return load_catalogue(session)
+            return load_catalogue(session, self.catalogue)
 
     async def _drain_outbox(self) -> None:
         while True:
