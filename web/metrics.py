@@ -32,7 +32,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 FORWARDED = ("x-forwarded-for", "forwarded", "via", "x-real-ip")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)  # a registry keeps its collectors by identity
 class Gauges(Collector):
     """What is true at the moment of asking. A part that did not answer is missing from the text, not 0."""
 

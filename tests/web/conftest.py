@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,11 +25,14 @@ class Visitor(TestClient):
 
     world: World
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a coroutine on the app's own loop, where its Redis client lives."""
         assert self.portal is not None
-        answer: T = self.portal.call(work)
-        return answer
+
+        async def inside() -> T:
+            return await work()
+
+        return self.portal.call(inside)
 
     def log_in(self, login: str = "owner", password: str = PASSWORD) -> None:
         """Log in, or fail the test."""

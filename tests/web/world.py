@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -83,6 +85,10 @@ class World:
         with work(self.engine) as session:
             return accounts.find_account(session, name).id
 
+    def wallet_id(self, name: str) -> int:
+        with work(self.engine) as session:
+            return accounts.find_account(session, name).wallet_id
+
     def balance(self, name: str) -> int:
         with work(self.engine) as session:
             return accounts.find_account(session, name).balance_micros
@@ -152,13 +158,22 @@ def make_world(folder: Path) -> Path:
         with work(engine) as session:
             account_id = accounts.find_account(session, name).id
             topups.top_up(session, account_id, euros * EURO, operation=f"seed:{name}", actor="test", now=now)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     engine.dispose()
-    return path
+    whole = folder / "whole.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(whole),))
+    return whole
 
 
-def add_record(session: Session, world: World, number: int, account: str | None, **changes: Any) -> Cdr:
+def add_record(
+    session: Session,
+    world: World,
+    number: int,
+    account: str | None,
+    *,
+    charge_facts: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Cdr:
     """Write a record straight into the tables, with one charge into the operator's income where it cost something."""
     account_id = None if account is None else accounts.find_account(session, account).id
     ended = world.clock.now() - timedelta(minutes=number)
@@ -197,7 +212,7 @@ def add_record(session: Session, world: World, number: int, account: str | None,
                 amount_micros=cdr.cost_micros,
                 currency="EUR",
                 billed_s=66,
-                facts=FACTS,
+                facts=charge_facts or FACTS,
             )
         )
         session.flush()

@@ -70,7 +70,7 @@ def read_day(text: str) -> datetime | None:
 def _reasons(charge: Charge) -> tuple[str, ...]:
     try:
         return tuple(cdrs.explain(charge))
-    except RatingError:
+    except (RatingError, LookupError, TypeError):
         # The record is shown whatever became of its facts; the books' check names it as a finding.
         return ("The stored facts of this charge cannot be read. Check the books.",)
 
