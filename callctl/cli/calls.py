@@ -9,13 +9,24 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from billing.accounts import find_account
 from billing.credit.live import HangupRequest, LiveCallView
 from billing.ports import to_ms
 from callctl.app import CreditLink, credit_link
-from callctl.cli.output import JsonOption, count, money, people, print_json, say, span, table, visible
+from callctl.cli.output import (
+    JsonOption,
+    add_id_column,
+    count,
+    is_wide,
+    money,
+    people,
+    print_json,
+    row,
+    say,
+    span,
+    table,
+)
 from callctl.cli.shell import Shell, shell_of
 from rating.money import format_amount
 
@@ -85,20 +96,24 @@ async def board(shell: Shell, link: CreditLink, account_id: int | None, most: in
 
 def calls_table(found: Sequence[LiveCallView], now_ms: int) -> Table:
     """Return live calls as a table for people."""
-    made = table(
-        "account", "from", "to", "destination", "state", "talk", "left", "held", right=("talk", "left", "held")
-    )
+    wide = is_wide()
+    columns = ("account", "from", "to", "destination", "state", "talk", "left", "held")
+    shown = [column for column in columns if wide or column not in {"from", "destination"}]
+    made = table(*shown, right=("talk", "left", "held"), fold=False)
     made.title = count(len(found), "live call")
-    made.add_column("call", style="dim", overflow="fold")
+    add_id_column(made, "call", (call.call_id for call in found))
     for call in found:
-        talk = "" if call.answered_ms is None else span((now_ms - call.answered_ms) / 1000)
-        left = "" if call.limit_ms is None else span((call.limit_ms - now_ms) / 1000)
-        cells = (call.account, call.caller, call.callee, call.destination, call.state, talk, left)
-        made.add_row(
-            *(Text(visible(cell)) for cell in cells),
-            Text(money(call.held_micros, call.currency)),
-            Text(visible(call.call_id)),
-        )
+        cells = {
+            "account": call.account,
+            "from": call.caller,
+            "to": call.callee,
+            "destination": call.destination,
+            "state": call.state,
+            "talk": "" if call.answered_ms is None else span((now_ms - call.answered_ms) / 1000),
+            "left": "" if call.limit_ms is None else span((call.limit_ms - now_ms) / 1000),
+            "held": money(call.held_micros, call.currency),
+        }
+        row(made, [*(cells[column] for column in shown), call.call_id])
     return made
 
 

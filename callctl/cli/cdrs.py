@@ -9,7 +9,7 @@ import typer
 from billing.accounts import find_account
 from billing.cdrs import explain, find_cdr, list_cdrs
 from billing.models import Cdr, Charge
-from callctl.cli.output import JsonOption, moment, money, people, print_json, row, say, span, table
+from callctl.cli.output import JsonOption, add_id_column, is_wide, moment, people, print_json, row, say, span, table
 from callctl.cli.shell import shell_of
 from rating.money import format_amount
 
@@ -77,25 +77,25 @@ def list_all(
             session, account_id=account_id, before=(last.ended_at, last.call_id) if last else None, most=most
         )
         listed = [facts(cdr) for cdr in found]
-        lines = [
-            (
-                cdr.ended_at.strftime("%Y-%m-%d %H:%M:%S"),
-                cdr.account_id,
-                cdr.caller,
-                cdr.callee,
-                f"{cdr.disposition}{f' ({cdr.reason})' if cdr.reason else ''}",
-                span(cdr.talk_ms / 1000),
-                money(cdr.cost_micros, cdr.currency),
-                cdr.call_id,
-            )
-            for cdr in found
-        ]
     if as_json:
         print_json(listed)
         return
-    made = table("ended (UTC)", "acc.", "from", "to", "outcome", "talk", "cost", "call", right=("acc.", "talk", "cost"))
-    for line in lines:
-        row(made, line)
+    wide = is_wide()
+    columns = ("ended (UTC)", "acc.", "from", "to", "outcome", "talk", "cost")
+    shown = [column for column in columns if wide or column not in {"acc.", "from"}]
+    made = table(*shown, right=("acc.", "talk", "cost"), fold=False)
+    add_id_column(made, "call", (cdr["call_id"] for cdr in listed))
+    for cdr in listed:
+        cells = {
+            "ended (UTC)": cdr["ended_at"][0 if wide else 5 : 19].replace("T", " "),
+            "acc.": cdr["account_id"],
+            "from": cdr["caller"],
+            "to": cdr["callee"],
+            "outcome": cdr["reason"] or cdr["disposition"],
+            "talk": span(cdr["talk_ms"] / 1000),
+            "cost": f"{cdr['cost']} {cdr['currency']}" if cdr["currency"] else "",
+        }
+        row(made, [*(cells[column] for column in shown), cdr["call_id"]])
     people().print(made)
 
 

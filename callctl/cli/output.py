@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -48,13 +48,36 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2 if sys.stdout.isatty() else None) + "\n")
 
 
-def table(*columns: str, title: str | None = None, right: Iterable[str] = ()) -> Table:
-    """Return an empty table in the house's look; columns named in `right` hold numbers."""
-    made = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", title_justify="left", pad_edge=False)
+def table(*columns: str, title: str | None = None, right: Iterable[str] = (), fold: bool = True) -> Table:
+    """Return an empty table in the house's look; columns in `right` hold numbers; `fold` keeps long text whole."""
+    made = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        title_justify="left",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     numbers = frozenset(right)
+    overflow: OverflowMethod = "fold" if fold else "ellipsis"
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        made.add_column(column, justify="right" if column in numbers else "left", overflow=overflow, no_wrap=not fold)
     return made
+
+
+WIDE = 110
+"""A terminal with fewer columns shows the columns that matter; --json has them all."""
+
+
+def is_wide() -> bool:
+    """Whether there is room for every column."""
+    return people().width >= WIDE
+
+
+def add_id_column(into: Table, name: str, ids: Iterable[str]) -> None:
+    """Add a column of ids that people copy: never cut, never folded."""
+    longest = max((len(visible(value)) for value in ids), default=0)
+    into.add_column(name, no_wrap=True, min_width=max(longest, len(name)), style="dim")
 
 
 def row(into: Table, cells: Sequence[object], *, style: str = "") -> None:
