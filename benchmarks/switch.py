@@ -41,6 +41,15 @@ class Reached:
     tried: tuple[tuple[int, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """INVITE to 200, and CPU time a call of the processes asked for."""
+
+    p50_ms: float
+    p99_ms: float
+    cpu_ms: list[float]
+
+
 class Bench:
     """One Asterisk, one carrier, and callers past the controller or through it."""
 
@@ -75,30 +84,41 @@ class Bench:
         await asyncio.sleep(1)
         return Reached(best, tuple(tried))
 
-    async def setup_ms(self, host: str, rate: int) -> tuple[float, float]:
-        """Return the median and the 99th percentile of INVITE to 200."""
+    async def setup(self, host: str, rate: int, *pids: int) -> Setup:
+        """Call at one rate and measure INVITE to 200, and the CPU time that these processes take for it."""
+        before = [cpu_ms(pid) for pid in pids]
         run, _ = await self.run(host, rate, SETUP_S)
         cuts = quantiles(run.answer_ms, n=100)
-        return cuts[49], cuts[98]
+        spent = [(cpu_ms(pid) - was) / (rate * SETUP_S) for pid, was in zip(pids, before, strict=True)]
+        return Setup(cuts[49], cuts[98], [round(ms, 2) for ms in spent])
+
+
+def cpu_ms(pid: int) -> float:
+    """Return the CPU time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 async def measure(folder: Path) -> dict[str, object]:
     """Measure bare and controlled on one Asterisk."""
-    lab = AsteriskLab(find_asterisk(), folder / "asterisk")
+    lab = AsteriskLab(find_asterisk(), folder / "asterisk", verbose=False)
     lab.start()
     try:
         bench = Bench(lab, folder / "sipp")
         async with bench.sipp.carrier(answerer(lab.sip), local=(lab.carrier_host, 5060)):
             bare = await bench.reach(lab.bare_host)
-            world = World(lab, folder / "world", carrier=False)
+            world = World(lab, folder / "world", watched=False)
             await world.open()
             try:
                 payer = await world.customer("1000000")
                 await world.start_controller(slice_s=60, renew_before_s=20.0)
                 controlled = await bench.reach(payer.endpoint.host)
                 half = max(bare.cps // 2, 1)
-                bare_ms = await bench.setup_ms(lab.bare_host, half)
-                controlled_ms = await bench.setup_ms(payer.endpoint.host, half)
+                if lab.process is None or world.controller is None:
+                    raise RuntimeError("the switch or the controller has ended")
+                pids = (lab.process.pid, world.controller.pid)
+                plain = await bench.setup(lab.bare_host, half, *pids)
+                billed = await bench.setup(payer.endpoint.host, half, *pids)
                 await world.check_books()
             finally:
                 await world.close()
@@ -108,11 +128,15 @@ async def measure(folder: Path) -> dict[str, object]:
         "bare_cps": bare.cps,
         "controlled_cps": controlled.cps,
         "ratio": round(controlled.cps / bare.cps, 3) if bare.cps else None,
-        "added_setup_p50_ms": round(controlled_ms[0] - bare_ms[0], 2),
-        "added_setup_p99_ms": round(controlled_ms[1] - bare_ms[1], 2),
+        "added_setup_p50_ms": round(billed.p50_ms - plain.p50_ms, 2),
+        "added_setup_p99_ms": round(billed.p99_ms - plain.p99_ms, 2),
         "setup_rate_cps": half,
-        "bare_setup_ms": [round(ms, 2) for ms in bare_ms],
-        "controlled_setup_ms": [round(ms, 2) for ms in controlled_ms],
+        "bare_setup_ms": [round(plain.p50_ms, 2), round(plain.p99_ms, 2)],
+        "controlled_setup_ms": [round(billed.p50_ms, 2), round(billed.p99_ms, 2)],
+        "bare_switch_cpu_ms": plain.cpu_ms[0],
+        "controlled_switch_cpu_ms": billed.cpu_ms[0],
+        "controller_cpu_ms": billed.cpu_ms[1],
+        "load_average": round(os.getloadavg()[0], 1),
         "bare_steps": bare.tried,
         "controlled_steps": controlled.tried,
     }

@@ -42,13 +42,13 @@ class Observer:
 
     async def ask(self, action: str, **headers: str) -> list[Event]:
         """Send an action; return its response and the events of its list."""
-        number = f"test-{next(self.numbers)}"
+        number, before = f"test-{next(self.numbers)}", len(self.heard)
         lines = [("Action", action), ("ActionID", number), *headers.items()]
         self.writer.write("".join(f"{key}: {text}\r\n" for key, text in lines).encode() + b"\r\n")
         await self.writer.drain()
 
         def mine() -> list[Event]:
-            return [event for event in self.heard if value(event, "ActionID") == number]
+            return [event for event in self.heard[before:] if value(event, "ActionID") == number]
 
         def complete() -> bool:
             answer = mine()

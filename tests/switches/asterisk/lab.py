@@ -44,6 +44,7 @@ class AsteriskLab:
     sip_port: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
     ami_port: int = field(default_factory=lambda: free_port(socket.SOCK_STREAM))
     observer_secret: str = field(default_factory=lambda: secrets.token_hex(8))
+    verbose: bool = True
     process: subprocess.Popen[bytes] | None = None
     next_account: int = 0
 
@@ -162,7 +163,7 @@ class AsteriskLab:
         files = {
             "asterisk.conf": self._asterisk_conf(),
             "modules.conf": self._modules_conf(),
-            "logger.conf": "[general]\ndateformat=%F %T.%3q\n[logfiles]\nfull => notice,warning,error,verbose(2)\n",
+            "logger.conf": self._logger_conf(),
             "rtp.conf": f"[general]\nrtpstart={10000 + self.sip_port % 20000 // 2 * 2}\nrtpend={34998}\n",
             "features.conf": "[general]\n",
             "cdr.conf": "[general]\nenable=yes\nunanswered=yes\ncongestion=yes\n",
@@ -173,6 +174,10 @@ class AsteriskLab:
             files.setdefault(f"{name}.conf", "[general]\n")
         for name, text in files.items():
             (etc / name).write_text(text)
+
+    def _logger_conf(self) -> str:
+        kinds = "notice,warning,error" + ",verbose(2)" * self.verbose
+        return f"[general]\ndateformat=%F %T.%3q\n[logfiles]\nfull => {kinds}\n"
 
     def _modules_conf(self) -> str:
         lines = MODULES.read_text().splitlines(keepends=True)
@@ -196,7 +201,7 @@ astcachedir => {folder}/spool
 astsbindir => {folder}
 
 [options]
-verbose = 2
+verbose = {2 * self.verbose}
 nocolor = yes
 """
 

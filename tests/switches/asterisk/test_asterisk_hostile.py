@@ -55,7 +55,7 @@ async def test_forged_events(world: World, where: str) -> None:
     offer = (await world.live.list(account_id=victim.account_id))[0].call_id.partition(":")[2]
     leg = next(dict(event)["Uniqueid"] for event in await world.observer.channels() if dict(event)["Uniqueid"] != offer)
     async with observing(world.lab.ami_port, "callctl", world.lab.ami_secret) as shipped:
-        forgeries = _forgeries(leg, offer, victim)
+        forgeries, before = _forgeries(leg, offer, victim), len(world.observer.heard)
         for order, user in enumerate(forgeries.values()):
             target = number("49", Carrier.ANSWERS, target=f"62{order:02d}")
             if where == "from":
