@@ -24,7 +24,6 @@ DIALPLAN = (
     "callctl-dial",
     "callctl-ring-outbound",
     "callctl-ring-inbound",
-    "callctl-leg",
     "callctl-answered",
     "callctl-answered-in",
     "callctl-ended",

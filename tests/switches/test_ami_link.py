@@ -45,8 +45,8 @@ async def linked(ami: ScriptedAmi) -> AsyncIterator[tuple[AmiLink, Heard]]:
         on_event=heard.events.append,
         on_up=heard.up,
         on_down=heard.down,
-        timeout_s=0.3,
-        ping_s=0.1,
+        timeout_s=1.0,
+        ping_s=0.2,
         retry_s=(0.01, 0.05),
     )
     link.start()

@@ -461,12 +461,12 @@ async def test_the_doctor_names_what_is_wrong() -> None:
         healthy(ami, apart=timedelta(seconds=-3), write="Redirect", read="call")
         getvar = ami.answers["Getvar"]
         ami.answers["Getvar"] = lambda action: (
-            success(action, "Value: 0") if "callctl-leg" in action["Variable"] else getvar(action)
+            success(action, "Value: 0") if "callctl-over" in action["Variable"] else getvar(action)
         )
         assert await wrong(ami) == [
             "user callctl may write class system",
             "user callctl may read class agi",
-            "the dialplan lacks callctl-leg",
+            "the dialplan lacks callctl-over",
             "the clocks are 3.0 s apart",
         ]
 
