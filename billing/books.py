@@ -233,18 +233,33 @@ def _reprice(facts: Any, amount_micros: int, rates: dict[bytes, Rate]) -> str:
 
 
 async def _look_at_credit(session: Session, credit: CreditStore) -> tuple[int, dict[tuple[int, str], Finding]]:
-    """Look once. Redis is read before SQL: what it has applied by then is in SQL too."""
-    money = select(Wallet.id, Wallet.account_id).where(Wallet.kind == WalletKind.MONEY).order_by(col(Wallet.id))
-    listed = [(wallet_id or 0, account_id) for wallet_id, account_id in session.exec(money).all()]
-    session.rollback()
+    """Look once. Redis is read before SQL: what it has applied by then is in SQL too.
+
+    SQL is read in a thread: whoever controls calls or serves pages in this loop goes on meanwhile.
+    """
+    listed = await asyncio.to_thread(_money_wallets, session)
     holds = await credit.holds()
     views = {wallet_id: await credit.wallet(wallet_id) for wallet_id, _ in listed}
     calls = {account_id: await credit.calls_of(account_id) for _, account_id in listed}
+    return len(holds), await asyncio.to_thread(_compare_credit, session, views, calls, holds)
+
+
+def _money_wallets(session: Session) -> list[tuple[int, int]]:
+    """Return each live wallet with its account."""
+    money = select(Wallet.id, Wallet.account_id).where(Wallet.kind == WalletKind.MONEY).order_by(col(Wallet.id))
+    listed = [(wallet_id or 0, account_id) for wallet_id, account_id in session.exec(money).all()]
+    session.rollback()
+    return listed
+
+
+def _compare_credit(
+    session: Session, views: dict[int, WalletView | None], calls: dict[int, int], holds: Sequence[OpenHold]
+) -> dict[tuple[int, str], Finding]:
     found: dict[tuple[int, str], Finding] = {}
     found.update(_check_wallets(session, views, holds))
     found.update(_check_channels(calls, holds))
     found.update(_check_ended(session, holds))
-    return len(holds), found
+    return found
 
 
 def _check_wallets(
