@@ -79,6 +79,7 @@ class World:
         self.carrier: CarrierRun
         self.controller: asyncio.subprocess.Process | None = None
         self.ami_port = lab.ami_port
+        self.ami_user = ("callctl", lab.ami_secret)
         self._stack = AsyncExitStack()
         self._observer_stack = AsyncExitStack()
         self._pool: list[Customer] = []
@@ -181,8 +182,8 @@ resync_s = 2.0
 name = "{SWITCH}"
 host = "127.0.0.1"
 port = {self.ami_port}
-username = "callctl"
-secret = "{self.lab.ami_secret}"
+username = "{self.ami_user[0]}"
+secret = "{self.ami_user[1]}"
 """)
         path.chmod(0o600)
         return path
