@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
+from billing import audit
 from billing.accounts import find_account
 from billing.credit.live import HangupRequest, LiveCallView
 from billing.ports import to_ms
@@ -26,8 +28,9 @@ from callctl.cli.output import (
     say,
     span,
     table,
+    warn,
 )
-from callctl.cli.shell import Shell, shell_of
+from callctl.cli.shell import Failed, Shell, shell_of
 from rating.money import format_amount
 
 REFRESH_S = 1.0
@@ -163,4 +166,17 @@ async def ask(shell: Shell, call_id: str | None, account: str | None, reason: st
         if account_id is not None:
             meant = len(await link.live.list(account_id=account_id, most=10_000))
         await link.live.ask_hangup(HangupRequest(target, shell.actor, reason))
+    write_down(shell, target, reason)
     return meant
+
+
+def write_down(shell: Shell, target: str, reason: str) -> None:
+    """Note who asked. After the asking: ending a call never waits for SQL, and does not fail with it."""
+    try:
+        with shell.work() as session:
+            now = shell.clock.now()
+            audit.record(
+                session, actor=shell.actor, action="call.hangup", subject=target, after={"reason": reason}, now=now
+            )
+    except (SQLAlchemyError, Failed, OSError):
+        warn("The controller was asked, but the store is away: the audit log does not have it.")

@@ -16,7 +16,7 @@ from rich.text import Text
 from billing.ports import to_ms
 from callctl.app import own_files_only
 from callctl.cli.logs import log_to
-from callctl.cli.output import money, people, print_json, row, say, table
+from callctl.cli.output import money, people, print_json, row, say, table, warn
 from callctl.cli.panel import serving_panel
 from callctl.cli.run import SignalWatch
 from callctl.cli.shell import Failed, Shell, shell_of
@@ -26,6 +26,7 @@ from callctl.demo.show import PanelParts, Result, Show, remove, show, temporary_
 from callctl.demo.world import CURRENCY, OWNER
 
 REFRESH_S = 0.25
+LOG_TAIL = 30
 LEAST_S = 12
 """The scenes that show everything take about ten seconds."""
 
@@ -56,6 +57,9 @@ def demo(
         with (folder / "demo.log").open("w") as log:
             log_to(log, debug=shell.debug)
             result = asyncio.run(perform(shell, folder, seconds=seconds, as_json=as_json, port=port, seed=seed))
+        if not result.balances_ok:
+            for line in (folder / "demo.log").read_text(errors="replace").splitlines()[-LOG_TAIL:]:
+                warn(line)
         if as_json:
             print_json(result.facts())
         else:

@@ -29,6 +29,9 @@ OUTCOMES = {
     "failed": "carrier failed, costs nothing",
 }
 STYLES = {"refused": "red", "cut": "bold red", "topup": "bold green", "short": "yellow", "admitted": "", "ended": "dim"}
+TELLING = frozenset({"refused", "cut", "topup"})
+TELLING_S = 15.0
+"""How long a telling line stays in sight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,14 @@ class Feed:
     _topped: dict[str, str] = field(default_factory=dict)
     _shown: set[str] = field(default_factory=set)
     _recorded: set[str] = field(default_factory=set)
+
+    def newest(self, rows: int) -> list[Item]:
+        """Return the newest lines, oldest first. Up to half are telling ones, so that small talk does not bury them."""
+        items = list(self.items)
+        telling = [item for item in items if item.kind in TELLING and self.elapsed_s() - item.at_s < TELLING_S]
+        kept = telling[-(rows // 2) :] if rows > 1 else []
+        others = [item for item in items if item not in kept][-(rows - len(kept)) :]
+        return sorted((*kept, *others), key=lambda item: item.at_s)
 
     def say(self, kind: str, who: str, text: str) -> None:
         """Add a line."""

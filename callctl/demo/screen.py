@@ -137,7 +137,7 @@ class Scene:
 
     def lines(self, width: int, rows: int) -> list[Text]:
         """Return the newest lines of the feed, newest last."""
-        items = list(self.feed.items)[-rows:]
+        items = self.feed.newest(rows)
         shown = []
         for item in items:
             line = Text(f"{clock(item.at_s):>5}  ", style="dim", no_wrap=True, overflow="ellipsis")

@@ -116,9 +116,11 @@ class Show:
 
     async def play(self, stop: asyncio.Event, seconds: float | None) -> Result:
         """Let people call until `stop` is set or the time is over; then close and count."""
-        async with asyncio.timeout(READY_S):
-            while not (self.controller.ready and self.linked):  # noqa: ASYNC110 - only a demo waits like this
-                await asyncio.sleep(BEAT_S)
+        deadline = self.parts.clock.monotonic() + READY_S
+        while not (self.controller.ready and self.linked):
+            if self.parts.clock.monotonic() > deadline:
+                raise TimeoutError(f"the controller did not get ready within {READY_S:g} s")
+            await asyncio.sleep(BEAT_S)
         self._began = self.parts.clock.monotonic()
         watcher = asyncio.create_task(self._watch(), name="demo-watch")
         try:

@@ -16,9 +16,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
+from sqlmodel import col, select
+
 from billing.accounts import find_account
 from billing.cdrs import EndedCall, settle
 from billing.credit.live import HangupRequest, LiveCallView
+from billing.models import AuditRow
 from billing.ports import SystemClock
 from billing.store import reading, work
 from callctl.app import credit_link, open_engine, read_settings
@@ -87,15 +90,33 @@ def test_live_calls_are_shown_and_hostile_text_is_harmless(home: Home, credit: s
 
 
 def test_hangup_asks_the_controller(home: Home, credit: str) -> None:
-    """A hang-up of one call and of an account arrive as requests with who asked."""
+    """A hang-up of one call and of an account arrive as requests with who asked, and are in the audit log."""
     assert credit
-    show_a_call(home)
+    call = show_a_call(home)
     assert home.ok("hangup", "pbx1:1.7", "--json").json == {"asked": 1}
     request = asked(home)
     assert request.call_id == "pbx1:1.7"
     assert request.actor.startswith("cli")
     assert "end 1 call." in home.ok("hangup", "--account", "acme").out
     assert asked(home).call_id.startswith("*account:")
+    engine = open_engine(read_settings(home.config))
+    with reading(engine) as session:
+        rows = session.exec(select(AuditRow).where(AuditRow.action == "call.hangup").order_by(col(AuditRow.id))).all()
+        assert [(row.subject, row.actor) for row in rows] == [
+            ("pbx1:1.7", request.actor),
+            (f"*account:{call.account_id}", request.actor),
+        ]
+    engine.dispose()
+
+
+def test_a_hangup_does_not_need_sql(home: Home, credit: str) -> None:
+    """With the store away a named call is asked for all the same; that the audit log lacks it is said."""
+    assert credit
+    show_a_call(home)
+    (home.folder / "var" / "callctl.db").unlink()
+    ran = home.ok("hangup", "pbx1:1.7")
+    assert "the audit log does not have it" in ran.err
+    assert asked(home).call_id == "pbx1:1.7"
 
 
 def test_without_the_credit_store_live_commands_fail_in_a_sentence(home: Home) -> None:

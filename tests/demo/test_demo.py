@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -21,6 +23,7 @@ from rich.console import Console
 from billing.credit.live import LiveCallView
 from callctl.demo.feed import Feed
 from callctl.demo.screen import Scene
+from callctl.demo.show import Result
 
 
 @pytest.fixture
@@ -90,6 +93,45 @@ def test_a_demo_too_short_to_show_anything_is_wrong_usage() -> None:
     """A demo shorter than its scenes is refused, status 2."""
     ran = subprocess.run(command("--seconds", "5", "--json"), capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "balances"),
+    [
+        ({}, True),
+        ({"holds_left": 1}, False),
+        ({"cdrs": 9}, False),
+        ({"findings": ("invariant 1: off by a cent",)}, False),
+    ],
+)
+def test_what_makes_a_demo_fail(changed: dict[str, Any], balances: bool) -> None:
+    """A hold left over, a call without its record, or a broken invariant: each alone is a failure."""
+    clean = Result(
+        calls_offered=10,
+        admitted=7,
+        refused=3,
+        cut_at_zero=1,
+        extended_by_topup=1,
+        cdrs=10,
+        charged_micros=1_234_500,
+        holds_left=0,
+        findings=(),
+    )
+    assert replace(clean, **changed).balances_ok is balances
+    assert clean.facts()["charged"] == "1.2345"
+
+
+def test_small_talk_does_not_bury_what_matters() -> None:
+    """Of six lines up to three are kept for what matters, in order of time; after a while they go too."""
+    now = 10.0
+    feed = Feed(lambda: now, {})
+    feed.say("cut", "A", "cut")
+    for number in range(20):
+        now = 11.0 + number / 10
+        feed.say("admitted", "B", str(number))
+    assert [item.text for item in feed.newest(6)] == ["cut", "15", "16", "17", "18", "19"]
+    now = 26.0
+    assert [item.text for item in feed.newest(3)] == ["17", "18", "19"]
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 20), (140, 40), (200, 60)])
