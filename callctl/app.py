@@ -10,14 +10,15 @@ from pathlib import Path
 
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
 from billing.credit.embedded import EmbeddedServer, start_embedded
 from billing.credit.live import LiveCalls
 from billing.credit.store import CreditStore, connect
 from billing.errors import CreditUnavailable
 from billing.ports import Clock, Ids
-from billing.settings import CreditSettings, Settings, load_settings
+from billing.settings import CreditSettings, Settings, SettingsError, load_settings
 from billing.store import open_store
 from callctl.controller import Controller
 from callctl.journal import Journal
@@ -46,7 +47,7 @@ def read_settings(path: Path) -> Settings:
 
 def rooted(settings: Settings, folder: Path) -> Settings:
     """Return the settings with every relative path made absolute, so that the working folder does not matter."""
-    url = make_url(settings.store.url.get_secret_value())
+    url = store_url(settings)
     store = settings.store
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         moved = url.set(database=str(folder / url.database)).render_as_string(hide_password=False)
@@ -60,11 +61,22 @@ def rooted(settings: Settings, folder: Path) -> Settings:
     )
 
 
+def store_url(settings: Settings) -> URL:
+    """Return the address of the SQL store. Raises `SettingsError`, which does not repeat it: it may hold a password."""
+    try:
+        url = make_url(settings.store.url.get_secret_value())
+    except ArgumentError:
+        url = None
+    if url is None or url.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise SettingsError("store.url: expected sqlite:///… or postgresql+psycopg://…, found something else")
+    return url
+
+
 def open_engine(settings: Settings) -> Engine:
-    """Open the SQL store; the folder of an SQLite file is made, for its owner only."""
-    url = make_url(settings.store.url.get_secret_value())
+    """Open the SQL store; the folder of an SQLite file is made, for its owner only. Raises `SettingsError`."""
+    url = store_url(settings)
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder_of(Path(url.database))
     return open_store(settings.store.url.get_secret_value())
 
 

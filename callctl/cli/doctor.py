@@ -49,7 +49,7 @@ def doctor(ctx: typer.Context, as_json: JsonOption = False) -> None:
         made = table("", "what", "found")
         for check in checks:
             mark = Text("ok", style="green") if check.well else Text("WRONG", style="bold red")
-            found = check.found if check.well or not check.advice else f"{check.found}: {check.advice}"
+            found = check.found if check.well or not check.advice else f"{check.found}. {check.advice}"
             made.add_row(mark, Text(visible(check.name)), Text(visible(found)))
         people().print(made)
     if wrong := [check.name for check in checks if not check.well]:
@@ -97,7 +97,7 @@ async def look_at_credit(settings: Settings) -> Check:
             kind = "embedded" if settings.credit.url.get_secret_value() == EMBEDDED else "reachable"
             return Check(name, True, f"{kind}, keeps its data")
     except BillingError as error:
-        return Check(name, False, "does not answer", str(error))
+        return Check(name, False, str(error), "does it run, and is credit.url right?")
 
 
 async def look_at_switches(shell: Shell, settings: Settings) -> AsyncIterator[Check]:

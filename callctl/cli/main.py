@@ -18,9 +18,10 @@ from billing.errors import BillingError
 from callctl.cli import accounts, books, calls, cdrs, demo, doctor, init, rates, run, topup
 from callctl.cli.output import visible
 from callctl.cli.shell import Failed, Shell
+from callctl.journal import JournalBroken
 from rating.errors import RatingError
 
-EXPECTED = (BillingError, RatingError, Failed, OSError)
+EXPECTED = (BillingError, RatingError, JournalBroken, Failed, OSError)
 """What can go wrong in a day's work: told in a sentence. Anything else is a defect of callctl."""
 
 

@@ -93,6 +93,17 @@ def test_an_unreachable_store_is_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" in ran.stderr
 
 
+@pytest.mark.parametrize("url", ["mysql://me:hush@h/x", "nonsense hush"])
+def test_a_store_of_another_kind_is_a_sentence(tmp_path: Path, url: str) -> None:
+    """An address that is none we know names the key, not the password in it."""
+    home = Home(tmp_path)
+    home.config.write_text(f'[store]\nurl = "{url}"\n')
+    ran = home.run("account", "list")
+    assert ran.status == 1
+    assert ran.err.startswith("callctl: store.url: expected sqlite:///")
+    assert "hush" not in ran.err
+
+
 def test_no_command_shows_the_help(tmp_path: Path) -> None:
     """Called without words, callctl shows what it can do."""
     ran = callctl(tmp_path)
