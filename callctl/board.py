@@ -83,4 +83,5 @@ class Board:
             limit_ms=to_ms(answered + timedelta(seconds=call.granted_s)) if answered else None,
             held_micros=call.terms.shares(call.granted_s)[0].amount_micros,
             currency=payer.currency,
+            short=call.exhausted,
         )

@@ -481,6 +481,8 @@ class Controller:
             self.stats.extended_by_topup += exhausted
             kind = NewsKind.EXTENDED_BY_TOPUP if exhausted else NewsKind.EXTENDED
             self.news(kind, call.call_id, account, str(call.granted_s))
+        if call.exhausted != exhausted:
+            self.board.changed(call.call_id)
         if call.exhausted and not exhausted and call.stage is not Stage.ENDED:
             self.news(NewsKind.SHORT, call.call_id, account, str(call.granted_s))
 

@@ -47,6 +47,8 @@ class LiveCallView:
     limit_ms: int | None
     held_micros: int
     currency: str
+    short: bool = False
+    """The money does not reach for more time: at `limit_ms` the call is cut, unless money comes."""
 
 
 @dataclass(frozen=True, slots=True)

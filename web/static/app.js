@@ -46,7 +46,7 @@
     for (const element of document.querySelectorAll("[data-until-ms]")) {
       const left = Number(element.dataset.untilMs) - now;
       write(element, tell(left));
-      element.classList.toggle("is-soon", left < SOON_MS);
+      element.classList.toggle("is-soon", left < SOON_MS && element.classList.contains("is-short"));
     }
   };
   const setClock = () => {
