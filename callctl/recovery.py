@@ -122,7 +122,7 @@ def end_of_vanished(call: Call, record: SwitchRecord | None, *, now: datetime) -
 
     An estimate marks the call; a call whose answer nobody knows of is not charged.
     """
-    if record is not None:
+    if record is not None and record.ended_at is not None:
         return CallEnded(
             call.call_id,
             max(record.ended_at, call.offered_at),
@@ -131,6 +131,8 @@ def end_of_vanished(call: Call, record: SwitchRecord | None, *, now: datetime) -
             answered_at=record.answered_at,
         )
     call.estimated = True
-    if call.answered_at is None:
+    answered_at = call.answered_at or (record.answered_at if record else None)
+    if answered_at is None:
         return CallEnded(call.call_id, now, 0, dial_status="failed")
-    return CallEnded(call.call_id, min(call.answered_at + timedelta(seconds=call.granted_s), now), 0)
+    end = min(answered_at + timedelta(seconds=call.granted_s), now)
+    return CallEnded(call.call_id, end, 0, answered_at=answered_at)

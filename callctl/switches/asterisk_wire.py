@@ -100,11 +100,12 @@ class Note:
     cause: int = 0
     by: str = ""
 
-    def record(self, call_id: str) -> SwitchRecord | None:
-        """Return the note for the controller, or None while it lacks its end."""
-        if self.ended_at is None:
-            return None
-        return SwitchRecord(call_id, self.answered_at, self.ended_at, self.cause)
+    def record(self, call_id: str) -> SwitchRecord:
+        """Return the note for the controller. A note without an end is one that Asterisk did not live to complete."""
+        channel, _ = split_key(call_id.partition(":")[2])
+        direction = Direction.INBOUND if self.leg == channel else Direction.OUTBOUND
+        by = hung_up_by(self, direction) if self.ended_at else ""
+        return SwitchRecord(call_id, self.answered_at, self.ended_at, self.cause, by)
 
 
 def key_of(uniqueid: str, number: int) -> str:

@@ -108,11 +108,14 @@ class LiveCall:
 
 @dataclass(frozen=True, slots=True)
 class SwitchRecord:
-    """What the switch itself noted of a call that ended while nobody listened."""
+    """What the switch itself noted of a call that ended while nobody listened.
+
+    `ended_at` None: it noted the answer, but was ended itself before it could note the end.
+    """
 
     call_id: str
     answered_at: datetime | None
-    ended_at: datetime
+    ended_at: datetime | None
     cause: int
     hung_up_by: str = ""
 

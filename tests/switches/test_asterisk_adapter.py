@@ -385,15 +385,18 @@ async def test_not_being_able_to_ask_is_not_no_calls(scene: Scene, answer: str |
 
 
 async def test_a_record_is_read_and_forgotten_by_key(scene: Scene) -> None:
-    """Exact times from AstDB; a note without its end, or none, is no record."""
+    """Exact times from AstDB; a note without its end still tells the answer."""
     scene.notes[f"{A}~2"] = f"{B}|{ANSWERED}|{ENDED}|31|switch"
     record = await scene.switch.record_of(f"ast1:{A}~2")
     assert record is not None
     assert (record.answered_at, record.ended_at, record.cause) == (ANSWERED_AT, ENDED_AT, 31)
+    assert record.hung_up_by == "switch"
     await scene.switch.forget_record(f"ast1:{A}~2")
     assert [(one["Family"], one["Key"]) for one in scene.ami.actions("DBDel")] == [("callctl", f"{A}~2")]
     scene.notes[A] = f"{B}|{ANSWERED}"
-    assert await scene.switch.record_of(f"ast1:{A}") is None
+    half = await scene.switch.record_of(f"ast1:{A}")
+    assert half is not None
+    assert (half.answered_at, half.ended_at) == (ANSWERED_AT, None)
     assert await scene.switch.record_of("ast1:7.7") is None
 
 

@@ -110,6 +110,10 @@ def test_without_a_record_the_last_paid_second_is_the_end() -> None:
     assert end_of_vanished(call, None, now=T0 + timedelta(hours=1)).at == T0 + timedelta(seconds=60)
     assert end_of_vanished(call, None, now=T0 + timedelta(seconds=20)).at == T0 + timedelta(seconds=20)
     assert call.estimated
+    half = SwitchRecord("a:1", T0, None, 0)
+    call.answered_at, call.estimated = None, False
+    end = end_of_vanished(call, half, now=T0 + timedelta(hours=1))
+    assert (end.answered_at, end.at, call.estimated) == (T0, T0 + timedelta(seconds=60), True)
     call.answered_at = None
     assert end_of_vanished(call, None, now=T0).answered_at is None
 
