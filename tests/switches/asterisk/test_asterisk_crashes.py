@@ -56,7 +56,7 @@ async def test_deadline_holds_without_a_controller(own_world: World) -> None:
     assert not world.carrier.dialogs(called)[0].bye_sent
     await world.start_controller()
     cdr = await world.cdr(one)
-    assert (cdr.cost_micros, cdr.estimated) == (3 * PER_SECOND, False)
+    assert (cdr.cost_micros, cdr.estimated, cdr.hung_up_by) == (3 * PER_SECOND, False, "switch")
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
@@ -110,6 +110,7 @@ async def test_link_cut_for_twenty_seconds_while_calls_end(own_world: World) -> 
             seconds * PER_SECOND for seconds in (5, 25, 5)
         )
         assert not any(cdr.estimated for cdr in (first, second, third))
+        assert [cdr.hung_up_by for cdr in (first, second, third)] == ["caller", "caller", "switch"]
         assert abs(first.talk_ms - over.talk_s * 1000) < 100
         assert world.balance(late) == 1_000_000
         await world.stop_controller()

@@ -88,11 +88,13 @@ async def test_attended_transfer(world: World) -> None:
         b = await telephone.call(second)
         await telephone.attended_transfer(a, b)
         await asyncio.sleep(0.3)
-        legs = []
+        legs, limits = [], []
         for event in await world.observer.channels():
             noted = dict(text.split("=", 1) for name, text in event if name == "Variable")
-            legs.append((noted["CHANNEL(accountcode)"], float(noted["TIMEOUT(absolute)"]) > 0))
-        assert legs == [(one.endpoint.account_code, True)] * 2
+            legs.append((noted["CALLCTL_LEG"].rpartition("|")[2], noted["CHANNEL(accountcode)"]))
+            limits.append(float(noted["TIMEOUT(absolute)"]))
+        assert sorted(legs) == sorted((called, one.endpoint.account_code) for called in (first, second))
+        assert all(0 < left <= 6 for left in limits), limits
         assert len(await world.live.list(account_id=one.account_id)) == 2
     finally:
         telephone.close()
