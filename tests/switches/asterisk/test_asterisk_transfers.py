@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from tests.switches.asterisk.scenarios import Carrier, number
 from tests.switches.asterisk.ua import Telephone
-from tests.switches.asterisk.world import PER_SECOND, World
+from tests.switches.asterisk.world import PER_SECOND, Customer, World, until
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 
@@ -75,32 +73,44 @@ async def test_transfer_to_where_nobody_may_call(world: World) -> None:
     assert refused.cost_micros == 0
 
 
+async def _legs(world: World, customer: Customer) -> dict[str, float]:
+    """Return what is left of the limit of each leg an account pays, by the number dialled."""
+    legs = {}
+    for event in await world.observer.channels():
+        noted = dict(text.split("=", 1) for name, text in event if name == "Variable")
+        if noted["CHANNEL(accountcode)"] == customer.endpoint.account_code and noted["CALLCTL_LEG"] != "(null)":
+            legs[noted["CALLCTL_LEG"].rpartition("|")[2]] = float(noted["TIMEOUT(absolute)"])
+    return legs
+
+
 async def test_attended_transfer(world: World) -> None:
     """A telephone joins its two calls and leaves: both carrier legs go on, charged and limited, until they end."""
     one = await world.customer("1")
     first, second = (
         number("49", Carrier.ANSWERS, target="4107"),
-        number("49", Carrier.HANGS_UP, tenths=30, target="4108"),
+        number("49", Carrier.HANGS_UP, tenths=40, target="4108"),
     )
     telephone = await Telephone((one.endpoint.host, 5060), world.lab.sip).open()
     try:
         a = await telephone.call(first)
         b = await telephone.call(second)
         await telephone.attended_transfer(a, b)
-        await asyncio.sleep(0.3)
-        legs, limits = [], []
-        for event in await world.observer.channels():
-            noted = dict(text.split("=", 1) for name, text in event if name == "Variable")
-            legs.append((noted["CALLCTL_LEG"].rpartition("|")[2], noted["CHANNEL(accountcode)"]))
-            limits.append(float(noted["TIMEOUT(absolute)"]))
-        assert sorted(legs) == sorted((called, one.endpoint.account_code) for called in (first, second))
-        assert all(0 < left <= 6 for left in limits), limits
+        legs = await _legs(world, one)
+        assert sorted(legs) == sorted([first, second])
+        # Asterisk drops a limit where the transfer comes within milliseconds of the answer; the other leg, without
+        # which it cannot go on, keeps its own, and the next comparison puts the lost one back.
+        assert any(0 < left <= 6 for left in legs.values())
+
+        async def all_limited() -> bool:
+            return all(0 < left <= 6 for left in (await _legs(world, one)).values())
+
+        await until(all_limited, "both legs limited", timeout_s=2.5)
         assert len(await world.live.list(account_id=one.account_id)) == 2
     finally:
         telephone.close()
     kept, added = await world.cdrs(one, 2)
     assert (kept.callee, added.callee) == (first, second)
-    assert 2900 <= added.talk_ms <= 3600
+    assert 3900 <= added.talk_ms <= 4600
     assert kept.talk_ms >= added.talk_ms
     charged = sum(-(-cdr.talk_ms // 1000) for cdr in (kept, added)) * PER_SECOND
     assert world.balance(one) == 1_000_000 - charged

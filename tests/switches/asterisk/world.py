@@ -234,7 +234,7 @@ secret = "{self.ami_user[1]}"
     async def top_up(self, customer: Customer, money: str) -> None:
         """Add money as the command line does: SQL first, then live credit."""
         self._topups += 1
-        micros = int(Decimal(money) * 1_000_000)
+        operation, micros = f"test-{self._topups}", int(Decimal(money) * 1_000_000)
 
         def book() -> Any:
             with work(self.engine) as session:
@@ -242,7 +242,7 @@ secret = "{self.ami_user[1]}"
                     session,
                     customer.account_id,
                     micros,
-                    operation=f"test-{self._topups}",
+                    operation=operation,
                     actor="test",
                     now=self.clock.now(),
                 )
