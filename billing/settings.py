@@ -94,6 +94,15 @@ class AsteriskSettings(Section):
     secret: SecretStr
 
 
+class FreeswitchSettings(Section):
+    """One FreeSWITCH, reached by ESL."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="1 to 32 of a-z, 0-9 and -")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8021, ge=1, le=65535)
+    password: SecretStr
+
+
 class Settings(Section):
     """All of it."""
 
@@ -102,6 +111,7 @@ class Settings(Section):
     web: WebSettings = WebSettings()
     control: ControlSettings = ControlSettings()
     asterisk: tuple[AsteriskSettings, ...] = ()
+    freeswitch: tuple[FreeswitchSettings, ...] = ()
 
 
 def load_settings(path: Path) -> Settings:
@@ -170,8 +180,18 @@ def _set(node: Any, loc: Loc, value: str, variables: dict[Loc, str], name: str) 
 
 
 def _names_twice(settings: Settings) -> list[Loc]:
-    names = [switch.name for switch in settings.asterisk]
-    return [("asterisk", number, "name") for number, name in enumerate(names) if name in names[:number]]
+    names: set[str] = set()
+    twice: list[Loc] = []
+    kinds = {
+        "asterisk": [one.name for one in settings.asterisk],
+        "freeswitch": [one.name for one in settings.freeswitch],
+    }
+    for kind, of_kind in kinds.items():
+        for number, name in enumerate(of_kind):
+            if name in names:
+                twice.append((kind, number, "name"))
+            names.add(name)
+    return twice
 
 
 def _fault(path: Path, variables: Mapping[Loc, str], error: ErrorDetails) -> str:

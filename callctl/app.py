@@ -25,6 +25,7 @@ from callctl.journal import Journal
 from callctl.news import Listener
 from callctl.switches.asterisk import AsteriskSwitch
 from callctl.switches.base import Switch
+from callctl.switches.freeswitch import FreeSwitch
 
 EMBEDDED = "embedded"
 URL_FILE = "url"
@@ -135,7 +136,8 @@ def own_files_only() -> None:
 
 def make_switches(settings: Settings, *, clock: Clock, ids: Ids) -> list[Switch]:
     """Make the adapter of each switch in the settings."""
-    return [AsteriskSwitch(asterisk, clock=clock, ids=ids) for asterisk in settings.asterisk]
+    asterisks = [AsteriskSwitch(asterisk, clock=clock, ids=ids) for asterisk in settings.asterisk]
+    return [*asterisks, *(FreeSwitch(freeswitch, clock=clock, ids=ids) for freeswitch in settings.freeswitch)]
 
 
 def make_controller(

@@ -1,0 +1,321 @@
+"""The ESL link: one login to a FreeSWITCH, kept up for ever, that believes no more of what it reads than it must.
+
+It frames, bounds and matches what comes; it knows nothing of calls. greenswitch 0.0.19 is the protocol underneath, in a
+thread with a gevent hub of its own (`esl_hub.py`); between it and asyncio lie two bounded queues. Replaced is what it
+gets wrong: it unquotes and splits what callers wrote, spins at the end of file, waits for ever and never reconnects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from billing.ports import Ids
+from callctl.switches.base import SwitchUnavailable
+from callctl.switches.esl_hub import Answered, Broke, Came, EslEvent, Hub, Message, Refused, Stood, Unreachable
+
+log = structlog.get_logger()
+
+__all__ = ["EslCounters", "EslDown", "EslEvent", "EslLink", "EslRefused", "EslTimeout", "Request"]
+
+MAX_PENDING = 20_000
+SEEN_NAMES = 256
+JOIN_S = 5.0
+
+
+class EslTimeout(SwitchUnavailable):
+    """No answer in time; the command may have been done."""
+
+
+class EslDown(SwitchUnavailable):
+    """There is no link, or it broke before the answer; the command may have been done."""
+
+
+class EslRefused(SwitchUnavailable):
+    """The switch did not accept us."""
+
+
+@dataclass(slots=True)
+class EslCounters:
+    """What came over the link, for the metrics."""
+
+    events: int = 0
+    hostile: int = 0
+    """Events that the shipped dialplan cannot have caused."""
+    unknown: int = 0
+    garbage: int = 0
+    late: int = 0
+    """Answers to commands that nobody waits for any more."""
+    timeouts: int = 0
+    overflows: int = 0
+    connects: int = 0
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class Request:
+    """A command on its way."""
+
+    number: int
+    command: str
+    future: asyncio.Future[str]
+
+
+class EslLink:
+    """A login that is made again whenever it breaks. `on_event` must only note the event and return.
+
+    `setup` are commands that each new connection begins with, before it is told as up.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        password: str,
+        ids: Ids,
+        on_event: Callable[[EslEvent], None],
+        on_up: Callable[[], None] = lambda: None,
+        on_down: Callable[[], None] = lambda: None,
+        on_ping: Callable[[str, float], None] = lambda _text, _took_s: None,
+        setup: Iterable[str] = (),
+        ping: str = "api strmicroepoch",
+        timeout_s: float = 2.0,
+        ping_s: float = 3.0,
+        retry_s: tuple[float, float] = (0.1, 5.0),
+        nudge_s: float = 0.003,
+    ) -> None:
+        self.host, self.port = host, port
+        self._on_event, self._on_up, self._on_down, self._on_ping = on_event, on_up, on_down, on_ping
+        self._ping, self._timeout_s, self._ping_s = checked(ping), timeout_s, ping_s
+        self.counters = EslCounters()
+        self.up = False
+        self._setup = [checked(command) for command in setup]
+        self._hub = Hub(
+            host,
+            port,
+            password=checked(password),
+            setup=self._setup,
+            post=self._post,
+            chance=lambda: zlib.crc32(ids.secret().encode()) / 2**32,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            nudge_s=nudge_s,
+        )
+        self._inbox: deque[Message] = deque()
+        self._scheduled = False
+        self._pending: dict[int, Request] = {}
+        self._numbers = 0
+        self._generation = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._first: asyncio.Future[None] | None = None
+        self._seen: set[str] = set()
+        self._failed = 0
+
+    # ---- life
+
+    def start(self) -> None:
+        """Begin to connect; return at once."""
+        if self._thread is None:
+            self._loop = asyncio.get_running_loop()
+            self._first = self._loop.create_future()
+            name = f"esl {self.host}:{self.port}"
+            self._thread = threading.Thread(target=self._hub.run, name=name, daemon=True)
+            self._thread.start()
+
+    async def connect(self) -> None:
+        """Connect and wait how the first attempt goes. Raises `EslDown`, `EslTimeout`, `EslRefused`."""
+        self.start()
+        if self._first is not None:
+            await asyncio.shield(self._first)
+
+    async def stop(self) -> None:
+        """Close the link for good."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._hub.stop()
+            await asyncio.to_thread(thread.join, JOIN_S)
+        self._drain()
+        self._break()
+        if self._first is not None and not self._first.done():
+            self._first.cancel()
+
+    # ---- out
+
+    def send(self, command: str) -> Request:
+        """Send now and return the request; several sent in a row are done in that order. Raises `EslDown`.
+
+        Raises `ValueError` for a command that could be read as more than one.
+        """
+        if not self.up or self._loop is None:
+            raise EslDown(f"no link to {self.host}:{self.port}")
+        if len(self._pending) >= MAX_PENDING:
+            raise EslDown(f"{MAX_PENDING} commands wait for an answer already")
+        self._numbers += 1
+        request = Request(self._numbers, checked(command), self._loop.create_future())
+        self._pending[request.number] = request
+        self._hub.send(self._generation, request.number, request.command)
+        return request
+
+    async def answer(self, request: Request) -> str:
+        """Wait for the reply's text. Raises `EslTimeout`, `EslDown`."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await request.future
+        except TimeoutError as late:
+            self.counters.timeouts += 1
+            words = " ".join(request.command.split(" ")[:2])
+            raise EslTimeout(f"{words}: no answer in {self._timeout_s} s") from late
+        finally:
+            self._pending.pop(request.number, None)
+
+    async def ask(self, command: str) -> str:
+        """Send and wait for the reply's text. Raises `EslTimeout`, `EslDown`."""
+        return await self.answer(self.send(command))
+
+    def forget(self, request: Request) -> None:
+        """Nobody waits for this answer."""
+        self._pending.pop(request.number, None)
+        request.future.cancel()
+
+    # ---- in: the hub's thread posts, asyncio drains
+
+    def _post(self, message: Message) -> bool:
+        """Take a message from the hub's thread; False: there is no room, or nobody is there any more."""
+        if len(self._inbox) >= MAX_PENDING * 2 and isinstance(message, Came):
+            return False
+        self._inbox.append(message)
+        if not self._scheduled and self._loop is not None:
+            self._scheduled = True
+            try:
+                self._loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                return False
+        return True
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        while self._inbox:
+            message = self._inbox.popleft()
+            try:
+                self._take(message)
+            except Exception:
+                # One message nobody foresaw must not take the link, and all calls with it, down.
+                log.exception("esl_message_failed", host=self.host)
+                self.count_garbage("a message that failed")
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Came(event=event):
+                self.counters.events += 1
+                self._on_event(event)
+            case Answered(number=number, text=text):
+                request = self._pending.pop(number, None)
+                if request is None:
+                    self.counters.late += 1
+                elif not request.future.done():
+                    request.future.set_result(text)
+            case Stood(generation=generation):
+                self._stood(generation)
+            case Broke(why=why):
+                self._broke(why)
+            case Unreachable(why=why):
+                self._unreachable(EslDown(why))
+            case Refused(why=why):
+                self._unreachable(EslRefused(why))
+
+    def _stood(self, generation: int) -> None:
+        self._generation, self._failed = generation, 0
+        self.up = True
+        self.counters.connects += 1
+        log.info("esl_up", host=self.host, port=self.port)
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+        if self._thread is not None:
+            self._watch = asyncio.get_running_loop().create_task(self._keep_asking(), name="esl ping")
+        self._on_up()
+
+    def _broke(self, why: str) -> None:
+        if why != "closed":
+            self.count_garbage(why)
+        if self.up:
+            log.warning("esl_down", host=self.host, port=self.port, why=why)
+            self._break()
+            self._on_down()
+
+    def _unreachable(self, why: SwitchUnavailable) -> None:
+        self.counters.failures += 1
+        if self._failed == 0:
+            log.warning("esl_unreachable", why=str(why))
+        self._failed += 1
+        if self._first is not None and not self._first.done():
+            self._first.set_exception(why)
+            self._first.exception()
+
+    def _break(self) -> None:
+        """Who waits is told `EslDown`, and nothing is ever sent again."""
+        self.up = False
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        pending, self._pending = self._pending, {}
+        for request in pending.values():
+            if not request.future.done():
+                request.future.set_exception(EslDown("the link broke before the answer"))
+                request.future.exception()
+
+    async def _keep_asking(self) -> None:
+        """Break a link that answers no more."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                self._on_ping(await self.ask(self._ping), loop.time() - began)
+            except EslTimeout:
+                self._hub.disconnect("no answer")
+                return
+            except EslDown:
+                return
+            await asyncio.sleep(self._ping_s)
+
+    # ---- what is odd
+
+    def count_garbage(self, what: str) -> None:
+        """Count what is no ESL, and log the first of its kind."""
+        self.counters.garbage += 1
+        self._log_once("esl_garbage", what, what=what[:80])
+
+    def count_hostile(self, what: str, **facts: str) -> None:
+        """Count what only somebody who wants to deceive would send, and log the first of its kind."""
+        self.counters.hostile += 1
+        self._log_once("esl_hostile", what, what=what, **{name: fact[:80] for name, fact in facts.items()})
+
+    def count_unknown(self, event: str) -> None:
+        """Count an event nobody asked for, and log the first of each name."""
+        self.counters.unknown += 1
+        self._log_once("esl_unknown_event", event, name=event[:80])
+
+    def _log_once(self, message: str, kind: str, **facts: str) -> None:
+        key = f"{message} {kind}"
+        if key not in self._seen and len(self._seen) < SEEN_NAMES:
+            self._seen.add(key)
+            log.warning(message, host=self.host, **facts)
+
+
+def checked(command: str) -> str:
+    """Return a command that is one line. Raises `ValueError` for one that holds a line break or NUL."""
+    if any(char in "\r\n\0" for char in command):
+        raise ValueError("an ESL command holds a line break or NUL")
+    with contextlib.suppress(UnicodeEncodeError):
+        command.encode()
+        return command
+    raise ValueError("an ESL command is no text")

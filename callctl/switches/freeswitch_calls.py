@@ -1,0 +1,97 @@
+"""What the FreeSWITCH adapter remembers of calls, to name their channels and end them. The truth is on the switch."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+from callctl.switches import freeswitch_wire as wire
+from callctl.switches.base import Outcome, Refusal
+
+MISSES = 3
+
+
+@dataclass(slots=True)
+class TrackedCall:
+    """A call: the channel that offered it, and the leg that is billed once that is known to be answered."""
+
+    key: str
+    channel: str
+    facts: wire.Facts
+    leg: str = ""
+    answered_at: datetime | None = None
+    ends_at: datetime | None = None
+    """When it is to end, by the switch's clock; None: never by itself."""
+    moved: bool = False
+    """Its end was moved: the deadline is no longer the dialplan's own."""
+    admitted: Outcome | None = None
+    refusal: Refusal | None = None
+    ended_by_us: bool = False
+    timer: asyncio.TimerHandle | None = None
+    missed: int = 0
+    """Comparisons with the switch in a row that did not show it."""
+
+    @property
+    def deadline_group(self) -> str:
+        """Return the name that the switch's scheduler knows the deadline by."""
+        if self.moved and self.ends_at is not None:
+            return f"{self.leg}~{wire.micros_of(self.ends_at)}"
+        return self.leg
+
+
+class CallTable:
+    """Calls by key."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, TrackedCall] = {}
+
+    def __len__(self) -> int:
+        """Return how many calls are known."""
+        return len(self._by_key)
+
+    def get(self, key: str) -> TrackedCall | None:
+        """Return a call by its key."""
+        return self._by_key.get(key)
+
+    def track(self, key: str, facts: wire.Facts) -> TrackedCall:
+        """Return the call of this key, new if need be. Raises `HostileText`."""
+        call = self._by_key.get(key)
+        if call is None:
+            call = self._by_key[key] = TrackedCall(key, wire.split_key(key)[0], facts)
+        return call
+
+    def adopt(self, notes: wire.Notes, living: set[str]) -> list[TrackedCall]:
+        """Remember the calls that are noted on the switch; return those that talk."""
+        for key, (state, facts) in notes.offers.items():
+            if wire.split_key(key)[0] in living:
+                call = self.track(key, facts)
+                if state is wire.OfferState.ADMITTED:
+                    call.admitted = Outcome.DONE
+        talking = []
+        for key, note in notes.legs.items():
+            if note.ended_at is None and note.leg in living:
+                call = self.track(key, note.facts)
+                call.admitted, call.leg, call.answered_at = Outcome.DONE, note.leg, note.answered_at
+                call.ends_at, call.moved = notes.ends_at(key, note), key in notes.until
+                talking.append(call)
+        return talking
+
+    def forget(self, call: TrackedCall) -> None:
+        """The call is over."""
+        if call.timer is not None:
+            call.timer.cancel()
+            call.timer = None
+        self._by_key.pop(call.key, None)
+
+    def forget_all(self) -> None:
+        """Stop every timer."""
+        for call in list(self._by_key.values()):
+            self.forget(call)
+
+    def drop_missing(self, seen: set[str]) -> None:
+        """Forget what the switch has not shown for a while, so that a lost end is not remembered for ever."""
+        for call in list(self._by_key.values()):
+            call.missed = 0 if call.key in seen else call.missed + 1
+            if call.missed >= MISSES:
+                self.forget(call)
