@@ -234,6 +234,33 @@ class OutboxRow(SQLModel, table=True):
     applied_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class SwitchCdr(SQLModel, table=True):
+    """What a switch posted of one leg as it ended: kept to be compared with what was billed, once each."""
+
+    __tablename__ = "switch_cdr"
+    __table_args__ = (
+        UniqueConstraint("switch", "uuid"),
+        Index("ix_switch_cdr_ended", "switch", "ended_at", "id"),
+        Index("ix_switch_cdr_received", "received_at"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
+    switch: str = Field(max_length=64)
+    uuid: str = Field(max_length=100)
+    call_key: str = Field(max_length=100)
+    controlled: bool
+    rank: int
+    direction: str = Field(max_length=10)
+    account_code: str = Field(max_length=100)
+    caller: str = Field(max_length=200)
+    callee: str = Field(max_length=200)
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    answered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    ended_at: datetime = Field(sa_type=UtcDateTime)
+    talk_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
+    cause: int
+    received_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class AuditRow(SQLModel, table=True):
     """Who changed what, before and after; append-only."""
 
