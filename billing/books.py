@@ -15,11 +15,11 @@ import orjson
 from sqlalchemy import func, text
 from sqlmodel import Session, SQLModel, col, select
 
+from billing.cdrs import talk_of
 from billing.credit.store import CreditStore, OpenHold, WalletView
 from billing.models import Cdr, Charge, LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
-from rating.errors import RatingError
 from rating.money import format_amount
-from rating.pricing import cost
+from rating.pricing import cost_ms
 from rating.tariff import Rate
 
 MOST_FINDINGS = 20
@@ -224,8 +224,8 @@ def _reprice(facts: Any, amount_micros: int, rates: dict[bytes, Rate]) -> str:
             if len(rates) >= RATES_KEPT:
                 rates.clear()
             rate = rates[key] = Rate.from_facts(facts["rate"])
-        again = cost(rate, facts["billable_s"])[0]
-    except (RatingError, KeyError, TypeError) as error:
+        again = cost_ms(rate, *talk_of(facts))[0]
+    except (ValueError, KeyError, TypeError) as error:
         return f"its facts cannot be priced ({error})"
     if again != amount_micros:
         return f"{format_amount(amount_micros)} was charged, its facts say {format_amount(again)}"

@@ -27,8 +27,9 @@ from billing.models import (
     WalletKind,
     id_of,
 )
-from rating.prefixes import PrefixMap
+from rating.prefixes import RateMap
 from rating.tariff import Rate
+from rating.terms import terms_of
 
 MOST_LEVELS = 32
 """A chain of payers is never longer; a longer one is a circle."""
@@ -65,7 +66,7 @@ class TariffBook:
     name: str
     version: int
     currency: str
-    rates: PrefixMap[Rate]
+    rates: RateMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +171,21 @@ def _tariffs(session: Session, known: Mapping[int, TariffBook]) -> dict[int, Tar
     return tariffs
 
 
-def _rates(session: Session, tariff_id: int) -> PrefixMap[Rate]:
+def _rates(session: Session, tariff_id: int) -> RateMap:
     """Read the rates of a tariff: rows and not objects, since there may be hundreds of thousands.
 
-    Many prefixes have the same terms; these are read, and checked, once.
+    Many prefixes have the same terms; these are read, checked and worked out once.
     """
     terms: dict[bytes, Rate] = {}
-    rates: dict[str, Rate] = {}
-    asked = select(col(RateRow.prefix), cast(RateRow.facts, Text)).where(RateRow.tariff_id == tariff_id)
-    for prefix, stored in session.execute(asked.execution_options(yield_per=10_000)):
+    rates: list[Rate] = []
+    asked = select(cast(RateRow.facts, Text)).where(RateRow.tariff_id == tariff_id)
+    for (stored,) in session.execute(asked.execution_options(yield_per=10_000)):
         facts: dict[str, Any] = orjson.loads(stored)
         own_prefix, destination = facts.pop("prefix"), facts.pop("destination")
         key = orjson.dumps(facts)
         like = terms.get(key)
         if like is None:
             like = terms[key] = Rate.from_facts({**facts, "prefix": own_prefix, "destination": destination})
-        rates[prefix] = Rate(own_prefix, destination, like.connect_fee, like.steps, like.rounding, like.barred)
-    return PrefixMap(rates)
+            terms_of(like)
+        rates.append(like.under(own_prefix, destination))
+    return RateMap(rates)

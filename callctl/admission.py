@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from billing.catalogue import Catalogue, Party
+from billing.cdrs import EndedCharge, talk_facts
 from billing.credit.store import Share
 from billing.models import AccountStatus, IdentityKind
 from callctl import refusals
 from callctl.switches.base import CallOffered, Direction, Refusal
-from rating.pricing import afford, cost
+from rating.pricing import afford, band_changes, billable_ms, closing, cost, cost_ms, longest
 from rating.tariff import Rate
 
 
@@ -51,9 +54,14 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a call costs at every level, the payer first. Grants and holds are worked out here, purely."""
+    """What a call costs at every level, the payer first. Grants and holds are worked out here, purely.
+
+    `moments`: when the call was answered; until then, the times at which it may be answered, and the dearest of them
+    counts. Empty where the time changes no price.
+    """
 
     levels: tuple[Level, ...]
+    moments: tuple[datetime, ...] = ()
     _facts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def facts(self) -> str:
@@ -62,17 +70,91 @@ class Terms:
             self._facts.append(json.dumps([level.facts() for level in self.levels], separators=(",", ":")))
         return self._facts[0]
 
+    @property
+    def timed(self) -> bool:
+        """Whether the time of the answer changes the price at any level."""
+        return any(level.rate.bands for level in self.levels)
+
+    def at(self, *moments: datetime) -> Terms:
+        """Return the terms of a call that was, or may be, answered at these times."""
+        return replace(self, moments=moments) if self.timed and moments != self.moments else self
+
+    def ringing(self, offered_at: datetime, ring_s: int) -> Terms:
+        """Return the terms of a call that may be answered at any time while it rings, in whatever band.
+
+        Times at which a level is closed are left out: a call answered then is not charged, and ends.
+        """
+        if not self.timed:
+            return self
+        last = offered_at + timedelta(seconds=ring_s)
+        changes = {moment for level in self.levels for moment in band_changes(level.rate, offered_at, last)}
+        after = [moment for moment in sorted({*changes, last}) if moment > offered_at and self.closed(moment) is None]
+        return self.at(offered_at, *after)
+
+    def closed(self, at: datetime) -> Level | None:
+        """Return the first level that lets no call go on at this time."""
+        return next((level for level in self.levels if closing(level.rate, at, 1) is not None), None)
+
     def shares(self, seconds: int) -> tuple[Share, ...]:
         """Return what must be held at each level for `seconds` of talk."""
-        return tuple(Share(level.wallet_id, level.account_id, cost(level.rate, seconds)[0]) for level in self.levels)
+        return tuple(
+            Share(level.wallet_id, level.account_id, max(cost(level.rate, seconds, at)[0] for at in self._times()))
+            for level in self.levels
+        )
 
     def whole(self, seconds: int) -> int:
-        """Return the talk time that the price of `seconds` pays for: to the end of the shortest increment begun."""
-        return min(cost(level.rate, seconds)[1] for level in self.levels)
+        """Return the talk time that the price of `seconds` pays for: to the end of the shortest increment begun.
+
+        No more than the tariffs let a call last.
+        """
+        paid_s = min(int(cost_ms(level.rate, seconds * 1000, at)[1]) // 1000 for level, at in self._each())
+        return self.longest(max(paid_s, seconds))
+
+    def longest(self, most_s: int) -> int:
+        """Return how long all the money there is lets the call last, up to `most_s`, answered at the first moment."""
+        at = self._times()[0]
+        return min(longest(level.rate, most_s, at) for level in self.levels)
 
     def affordable(self, available: tuple[int, ...], most_s: int) -> int:
         """Return how many seconds, at most `most_s`, every level can pay with these micro-units."""
-        return min(afford(level.rate, funds, most_s) for level, funds in zip(self.levels, available, strict=True))
+        return min(
+            afford(level.rate, funds, most_s, at)
+            for level, funds in zip(self.levels, available, strict=True)
+            for at in self._times()
+        )
+
+    def charges(self, talk_ms: int, answered_at: datetime) -> tuple[EndedCharge, ...]:
+        """Price a call that is over, once and exactly, at every level."""
+        return tuple(_charge(level, talk_ms, answered_at) for level in self.levels)
+
+    def _times(self) -> tuple[datetime | None, ...]:
+        return self.moments or (None,)
+
+    def _each(self) -> Iterator[tuple[Level, datetime | None]]:
+        return ((level, at) for level in self.levels for at in self._times())
+
+
+def _charge(level: Level, talk_ms: int, answered_at: datetime) -> EndedCharge:
+    """Charge a level; what was talked beyond the time at which its tariff ends a call is not charged."""
+    priced_ms = billable_ms(level.rate, talk_ms)
+    priced_ms = min(priced_ms, longest(level.rate, -(-priced_ms // 1000), answered_at) * 1000)
+    amount, billed_ms = cost_ms(level.rate, priced_ms, answered_at)
+    facts = {
+        "tariff": level.tariff,
+        "tariff_id": level.tariff_id,
+        "version": level.version,
+        "rate": level.rate.facts(),
+        **talk_facts(level.rate, priced_ms, answered_at),
+    }
+    return EndedCharge(
+        level.account_id,
+        level.wallet_id,
+        level.to_wallet_id,
+        amount,
+        level.currency,
+        -(-billed_ms // 1000),
+        facts,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +187,20 @@ def decide(catalogue: Catalogue, offer: CallOffered) -> Terms | Refused:
         return Refused(refusals.BARRED, payer)
     levels = []
     for party in chain:
-        level = _level(catalogue, party, number)
+        level = _level(catalogue, party, number, offer.at)
         if isinstance(level, Refusal):
             return Refused(level, payer)
         if level.rate.barred:
             return Refused(refusals.BARRED, payer, level.rate.destination)
         levels.append(level)
-    return Terms(tuple(levels))
+    terms = Terms(tuple(levels)).at(offer.at)
+    closed = terms.closed(offer.at)
+    return Refused(refusals.CLOSED, payer, closed.rate.destination) if closed else terms
 
 
-def _level(catalogue: Catalogue, party: Party, number: str) -> Level | Refusal:
+def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Level | Refusal:
     book = catalogue.tariffs.get(party.tariff_id) if party.tariff_id is not None else None
-    rate = book.rates.longest(number) if book else None
+    rate = book.rates.longest(number, at) if book else None
     if book is None or rate is None:
         return refusals.NO_RATE
     if book.currency != party.currency:

@@ -16,12 +16,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
-from billing.cdrs import EndedCall, EndedCharge
+from billing.cdrs import EndedCall
 from billing.credit.store import Held, HoldCode, NotHeld, Share
 from callctl import refusals
 from callctl.admission import Terms, dialled
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, Direction, Outcome, Refusal
-from rating.pricing import billable_seconds, cost
 
 HOLD_TRIES = 3
 """How often a hold is tried again with less when money is short: other calls may take money in between."""
@@ -99,6 +98,7 @@ class Call:
             "offered_at": self.offered_at.isoformat(),
             "answered_at": self.answered_at.isoformat() if self.answered_at else None,
             "granted_s": self.wanted_s or self.granted_s,
+            **({"moments": [moment.isoformat() for moment in self.terms.moments]} if self.terms.moments else {}),
         }
         return f'{json.dumps(own, separators=(",", ":"))[:-1]},"levels":{self.terms.facts()}}}'
 
@@ -236,7 +236,7 @@ def step(  # noqa: C901, PLR0911 - one case for each input
         call.touched_mono = mono
     match given:
         case CallOffered():
-            return _offered(call, policy)
+            return _offered(call, now=now, policy=policy)
         case HoldReplied():
             return _hold_replied(call, given.result, mono=mono, now=now, policy=policy)
         case CallAnswered():
@@ -256,10 +256,15 @@ def step(  # noqa: C901, PLR0911 - one case for each input
             assert_never(given)
 
 
-def _offered(call: Call, policy: Policy) -> list[Effect]:
+def _offered(call: Call, *, now: datetime, policy: Policy) -> list[Effect]:
     if call.wanted_s or call.stage is not Stage.OFFERED:
         return []
+    # The price may depend on the time of the answer: until that is known, the dearest time counts.
+    call.terms = call.terms.ringing(call.offered_at, policy.ring_s)
     call.wanted_s = call.terms.whole(policy.slice_s)
+    if call.wanted_s <= 0:
+        call.stage = Stage.ENDED
+        return [Refuse(refusals.CLOSED), Finish(refused_record(call, refusals.CLOSED, now), held=False)]
     call.tries = 1
     return [Hold(call.terms.shares(call.wanted_s), policy.ring_s + call.wanted_s)]
 
@@ -330,8 +335,35 @@ def _answered(call: Call, at: datetime, *, mono: float, now: datetime, policy: P
         return []
     late_s = min(max((now - at).total_seconds(), 0.0), float(call.granted_s))
     call.answered_at, call.answered_mono, call.stage = at, mono - late_s, Stage.TALKING
+    held, call.terms = call.terms, call.terms.at(at)
+    if held is not call.terms and not _covers(held, call):
+        return _answered_dearer(call, held, mono=mono, policy=policy)
     call.wake_mono = _next_try(call, mono, policy)
     return [Note(call.granted_s - late_s)]
+
+
+def _covers(held: Terms, call: Call) -> bool:
+    """Return whether what is held pays for the grant, now that the time of the answer is known."""
+    pairs = zip(held.shares(call.granted_s), call.terms.shares(call.granted_s), strict=True)
+    return call.terms.longest(call.granted_s) == call.granted_s and all(
+        had.amount_micros >= needs.amount_micros for had, needs in pairs
+    )
+
+
+def _answered_dearer(call: Call, held: Terms, *, mono: float, policy: Policy) -> list[Effect]:
+    """Cut the grant to what the hold pays for at the true price, at once; then ask for the money that is missing."""
+    promised_s = call.granted_s
+    funds = tuple(share.amount_micros for share in held.shares(promised_s))
+    call.granted_s = call.terms.affordable(funds, promised_s)
+    talked_s = _talked(call, mono)
+    limit = SetLimit(max(call.granted_s - talked_s, 0.1))
+    call.wanted_s = call.terms.longest(promised_s)
+    if call.wanted_s > call.granted_s:
+        call.tries = 1
+        return [limit, Extend(call.terms.shares(call.wanted_s), max(call.wanted_s - talked_s, 0.0))]
+    call.wanted_s, call.exhausted = 0, True
+    call.wake_mono = _next_try(call, mono, policy)
+    return [limit, Note(max(call.granted_s - talked_s, 0.0))]
 
 
 def _tick(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
@@ -340,7 +372,7 @@ def _tick(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
         return []
     if mono >= call.grant_ends_mono:
         # The switch's own limit should have ended it by now; make sure.
-        call.ending = call.ending or "credit_exhausted"
+        call.ending = call.ending or _end_of_grant(call)
         call.wake_mono = mono + 1.0
         return [HangUp(), Doubt()] if mono > call.grant_ends_mono + 1.0 else [HangUp()]
     if _warns(call, policy) and mono < call.grant_ends_mono - policy.last_try_s - SOON_S:
@@ -353,7 +385,13 @@ def _tick(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
 def _renew(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
     if call.wanted_s or call.stage is not Stage.TALKING or call.ending:
         return []
-    call.wanted_s = call.terms.whole(max(call.granted_s, int(_talked(call, mono))) + policy.slice_s)
+    wanted_s = call.terms.whole(max(call.granted_s, int(_talked(call, mono))) + policy.slice_s)
+    if wanted_s <= call.granted_s:
+        # The tariff ends the call here, however much money there is.
+        call.exhausted = True
+        call.wake_mono = _next_try(call, mono, policy)
+        return []
+    call.wanted_s = wanted_s
     call.tries = 1
     return [Extend(call.terms.shares(call.wanted_s), call.wanted_s - _talked(call, mono))]
 
@@ -383,6 +421,11 @@ def _next_try(call: Call, mono: float, policy: Policy, *, unanswered: bool = Fal
 def _warns(call: Call, policy: Policy) -> bool:
     """Return whether a warning is still to come: the money is short, and the call is longer than the warning's time."""
     return call.exhausted and not call.warned and 0 < policy.warn_before_s < call.granted_s
+
+
+def _end_of_grant(call: Call) -> str:
+    """Say why a call ends with its grant: no more money, or a tariff that lets it last no longer."""
+    return "tariff_limit" if call.terms.longest(call.granted_s + 1) <= call.granted_s else "credit_exhausted"
 
 
 def _talked(call: Call, mono: float) -> float:
@@ -416,10 +459,10 @@ def ended_record(call: Call, event: CallEnded) -> EndedCall:
     billable_ms = talk_ms
     if call.granted_s and 0 < talk_ms - call.granted_s * 1000 <= OVERRUN_MS:
         billable_ms = call.granted_s * 1000
-    charges = _charges(call.terms, billable_seconds(billable_ms)) if answered_at else ()
+    charges = call.terms.charges(billable_ms, answered_at) if answered_at else ()
     reason = call.ending
     if not reason and answered_at and call.exhausted and talk_ms >= call.granted_s * 1000 - 50:
-        reason = "credit_exhausted"
+        reason = _end_of_grant(call)
     return EndedCall(
         call_id=call.call_id,
         switch=call.switch,
@@ -441,23 +484,6 @@ def ended_record(call: Call, event: CallEnded) -> EndedCall:
         estimated=call.estimated,
         charges=charges,
     )
-
-
-def _charges(terms: Terms, seconds: int) -> tuple[EndedCharge, ...]:
-    charges = []
-    for level in terms.levels:
-        amount, billed_s = cost(level.rate, seconds)
-        facts = {
-            "tariff": level.tariff,
-            "tariff_id": level.tariff_id,
-            "version": level.version,
-            "rate": level.rate.facts(),
-            "billable_s": seconds,
-        }
-        charges.append(
-            EndedCharge(level.account_id, level.wallet_id, level.to_wallet_id, amount, level.currency, billed_s, facts)
-        )
-    return tuple(charges)
 
 
 def refused_record(call: Call, refusal: Refusal, now: datetime) -> EndedCall:

@@ -108,7 +108,9 @@ def rebuild(facts: str) -> Call:
             caller=data["caller"],
             callee=data["callee"],
             offered_at=datetime.fromisoformat(data["offered_at"]),
-            terms=Terms(tuple(Level.from_facts(level) for level in data["levels"])),
+            terms=Terms(tuple(Level.from_facts(level) for level in data["levels"])).at(
+                *(datetime.fromisoformat(moment) for moment in data.get("moments", ()))
+            ),
             stage=Stage.TALKING if answered else Stage.RINGING,
             granted_s=data["granted_s"],
             answered_at=datetime.fromisoformat(answered) if answered else None,

@@ -8,6 +8,8 @@ NO_MONEY = Refusal("no_money", 402, 0)
 UNKNOWN_ACCOUNT = Refusal("unknown_account", 403, 21)
 INACTIVE_ACCOUNT = Refusal("inactive_account", 403, 21)
 BARRED = Refusal("barred_destination", 403, 21)
+CLOSED = Refusal("closed", 403, 21)
+"""The tariff lets no call begin at this hour."""
 NO_RATE = Refusal("no_rate", 404, 1)
 TOO_MANY_CALLS = Refusal("too_many_calls", 503, 34)
 TOO_FAST = Refusal("too_fast", 503, 34)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import assert_never
 
 from rating.errors import AmountError
-from rating.tariff import Rounding, RoundingMode
+from rating.parts import Rounding, RoundingMode
 
 MICROS = 1_000_000
 MOST_MICROS = 2**53 - 1

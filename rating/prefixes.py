@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from rating.errors import TariffError
+from rating.tariff import Rate
 
 T = TypeVar("T")
+
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 class PrefixMap(Generic[T]):
@@ -45,3 +50,58 @@ class PrefixMap(Generic[T]):
             if digits in values:
                 return values[digits]
         return None
+
+
+class RateMap:
+    """The rates of a tariff, past and scheduled ones included: the one for a number is the longest prefix in force.
+
+    Of two rates of one prefix that are both in force the one that came into force later holds. Raises `TariffError` for
+    a prefix with two rates from the same time on.
+    """
+
+    __slots__ = ("_always", "_lengths", "_scheduled")
+
+    def __init__(self, rates: Iterable[Rate]) -> None:
+        always: dict[str, Rate] = {}
+        more: list[Rate] = []
+        for rate in rates:
+            if rate.effective_at is None and rate.expires_at is None and rate.prefix not in always:
+                always[rate.prefix] = rate
+            else:
+                more.append(rate)
+        self._always = PrefixMap(always)
+        # Most tariffs schedule nothing: these are searched as fast as any map of prefixes.
+        self._scheduled = _scheduled(always, more) if more else {}
+        self._lengths = tuple(sorted({len(prefix) for prefix in self._scheduled}, reverse=True))
+
+    def __len__(self) -> int:
+        """Return the number of prefixes."""
+        return len(self._scheduled) or len(self._always)
+
+    def longest(self, number: str, at: datetime) -> Rate | None:
+        """Return the rate of the longest prefix of `number` that is in force; as `PrefixMap.longest` reads a number."""
+        if not self._scheduled:
+            return self._always.longest(number)
+        for length in self._lengths:
+            for rate in self._scheduled.get(number[:length], ()):
+                if rate.holds_at(at):
+                    return rate
+        return None
+
+
+def _scheduled(always: Mapping[str, Rate], more: Iterable[Rate]) -> dict[str, tuple[Rate, ...]]:
+    """Return the rates of every prefix, the one that came into force last first."""
+    versions: dict[str, tuple[Rate, ...]] = {prefix: (rate,) for prefix, rate in always.items()}
+    for rate in more:
+        versions[rate.prefix] = (*versions.get(rate.prefix, ()), rate)
+    for prefix in {rate.prefix for rate in more}:
+        ordered = versions[prefix] = tuple(sorted(versions[prefix], key=_effective, reverse=True))
+        for later, earlier in pairwise(ordered):
+            if later.effective_at == earlier.effective_at:
+                since = f"from {later.effective_at.isoformat()} on" if later.effective_at else "without a date"
+                raise TariffError(f"the prefix {prefix[:40]!r} has two rates {since}")
+    return versions
+
+
+def _effective(rate: Rate) -> datetime:
+    return rate.effective_at if rate.effective_at is not None else _ALWAYS

@@ -96,7 +96,8 @@ def test_rates_are_those_that_were_stored(engine: Engine) -> None:
     tariff_id = _add_tariff(engine, *rates)
     book = _load(engine).tariffs[tariff_id]
     assert (book.name, book.version, book.currency) == ("retail", 1, "EUR")
-    assert [book.rates.longest(number) for number in ("49301", "49401", "49309001", "431", "331")] == [*rates, None]
+    numbers = ("49301", "49401", "49309001", "431", "331")
+    assert [book.rates.longest(number, NOW) for number in numbers] == [*rates, None]
 
 
 def test_an_unchanged_tariff_is_not_read_again(engine: Engine) -> None:

@@ -76,7 +76,7 @@ def test_a_price_explains_itself() -> None:
     of = rate((0, "2", 1, 1), (30, "1", 1, 60), fee="0.25")
     assert price(of, 31) == Price(
         120_250_000,
-        90,
+        90_000,
         (
             Line("connect fee", 0, "0.25"),
             Line("2 per 1 s, in increments of 1 s", 30, "60"),

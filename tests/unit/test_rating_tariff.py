@@ -77,7 +77,8 @@ def altered(path: str, value: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("v", 2), ("v", "DROP"), ("v", None), ("more", 1), ("prefix", "DROP"), ("prefix", "49a"), ("prefix", 49),
+        ("v", 0), ("v", 3), ("v", True), ("v", "DROP"),
+        ("v", None), ("more", 1), ("prefix", "DROP"), ("prefix", "49a"), ("prefix", 49),
         ("prefix", "٤"), ("prefix", "1" * 33), ("destination", "a\nb"), ("destination", "x" * 101),
         ("destination", "a\u2028b"), ("destination", None), ("connect_fee", 0.1), ("connect_fee", "-0.1"),
         ("connect_fee", "NaN"), ("connect_fee", "1E5"), ("connect_fee", ""), ("connect_fee", "1000000001"),
