@@ -32,7 +32,7 @@ from callctl.admission import Refused, decide, dialled
 from callctl.board import Board
 from callctl.call import Call, Commanded, HangupAsked, HoldReplied, Input, MoneyGrew, Policy, Stage, Tick, step
 from callctl.journal import Journal, JournalBroken
-from callctl.news import Listener, News, NewsKind, Stats
+from callctl.news import Listener, NewsKind, Reporter
 from callctl.settler import Settler
 from callctl.switches.base import (
     CallAnswered,
@@ -82,14 +82,14 @@ class Controller:
             ring_s=settings.ring_s,
             warn_before_s=settings.warn_before_s,
         )
-        self.stats = Stats()
         self.calls: dict[str, Call] = {}
         self.ended: OrderedDict[str, Refusal | None] = OrderedDict()
         self.settler = Settler(engine, credit, journal, clock, self._settled)
         self.board = Board(live, clock, self.calls)
+        self.reporter = Reporter(self.board.changed, listener)
+        self.stats = self.reporter.stats
         self.watch = Watch(self)
         self.catalogue: Catalogue | None = None
-        self._listener = listener
         self._busy: set[str] = set()
         self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -156,7 +156,10 @@ class Controller:
                 self._offered(event)
             case CallAnswered() | CallEnded():
                 known = self.calls.get(event.call_id)
-                if known:
+                if known and known.stage is Stage.TALKING and isinstance(event, CallAnswered):
+                    # Told again: the leg may have changed hands (a transfer), and must carry its limit.
+                    self._spawn(self.watch.limit_again(known))
+                elif known:
                     self.give(known, event)
                 else:
                     self.stats.ignored_events += 1
@@ -216,8 +219,7 @@ class Controller:
             account_id=refused.account_id,
             destination=refused.destination,
         )
-        self.stats.refused += 1
-        self.news(NewsKind.REFUSED, offer.call_id, offer.account_code, refused.refusal.code)
+        self.reporter.tell(NewsKind.REFUSED, offer.call_id, offer.account_code, refused.refusal.code)
         await self.settler.take(record, held=False)
 
     async def _tell_refusal(self, call_id: str, refusal: Refusal) -> None:
@@ -240,7 +242,7 @@ class Controller:
                 effects = step(call, given, mono=self.clock.monotonic(), now=self.clock.now(), policy=self.policy)
                 for effect in effects:
                     await self._carry_out(call, effect)
-                self._report(call, given, before)
+                self.reporter.moved(call, given, before)
                 self._set_timer(call)
         except Exception:
             # An impossible state: this call stops being moved, its deadline stands on the switch; all others go on.
@@ -454,55 +456,6 @@ class Controller:
                 payers = {str(level.account_id) for level in call.terms.levels}
                 if call.call_id == request.call_id or account in payers:
                     self.give(call, HangupAsked("hung_up_by_admin"))
-
-    # -- telling -------------------------------------------------------------------------------------------------------
-
-    def _report(self, call: Call, given: Input, before: tuple[int, bool, Stage]) -> None:
-        granted_s, exhausted, stage = before
-        account = call.terms.levels[0].account
-        if call.stage is not stage:
-            self.board.changed(call.call_id)
-            match call.stage:
-                case Stage.RINGING:
-                    self.stats.admitted += 1
-                    self.news(NewsKind.ADMITTED, call.call_id, account, str(call.granted_s))
-                case Stage.TALKING:
-                    self.stats.answered += 1
-                    self.news(NewsKind.ANSWERED, call.call_id, account)
-                case Stage.ENDED:
-                    self._report_end(call, given, stage)
-                case Stage.OFFERED:
-                    pass
-                case _:
-                    assert_never(call.stage)
-        elif call.granted_s > granted_s:
-            self.board.changed(call.call_id)
-            self.stats.extended += 1
-            self.stats.extended_by_topup += exhausted
-            kind = NewsKind.EXTENDED_BY_TOPUP if exhausted else NewsKind.EXTENDED
-            self.news(kind, call.call_id, account, str(call.granted_s))
-        if call.exhausted != exhausted:
-            self.board.changed(call.call_id)
-        if call.exhausted and not exhausted and call.stage is not Stage.ENDED:
-            self.news(NewsKind.SHORT, call.call_id, account, str(call.granted_s))
-
-    def _report_end(self, call: Call, given: Input, stage: Stage) -> None:
-        account = call.terms.levels[0].account
-        if isinstance(given, HoldReplied) and stage is Stage.OFFERED:
-            self.stats.refused += 1
-            refusal = self.ended.get(call.call_id)
-            self.news(NewsKind.REFUSED, call.call_id, account, refusal.code if refusal else "")
-            return
-        self.stats.ended += 1
-        self.stats.estimated += call.estimated
-        cut = call.ending == "credit_exhausted"
-        self.stats.cut_at_zero += cut
-        self.news(NewsKind.CUT_AT_ZERO if cut else NewsKind.ENDED, call.call_id, account)
-
-    def news(self, kind: NewsKind, call_id: str, account: str, detail: str = "") -> None:
-        """Tell whoever listens."""
-        if self._listener:
-            self._listener(News(kind, call_id, account, detail))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

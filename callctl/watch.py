@@ -137,7 +137,9 @@ class Watch:
         for seen, hold in plan.adopt:
             await self._adopt(switch, seen, hold)
         for call_id in plan.unlimited:
-            await self._limit_again(switch, call_id)
+            if call := its.calls.get(call_id):
+                log.error("call_without_deadline", call_id=call_id)
+                await self.limit_again(call)
         for call_id in plan.ghosts:
             # Just ended, or its end was forged or misread: nobody pays for it any more, so it must not live.
             log.warning("settled_call_lives", call_id=call_id)
@@ -156,8 +158,7 @@ class Watch:
         mono, now = its.clock.monotonic(), its.clock.now()
         call.touched_mono = mono
         its.calls[call.call_id] = call
-        its.stats.adopted += 1
-        its.news(NewsKind.ADOPTED, call.call_id, call.terms.levels[0].account)
+        its.reporter.tell(NewsKind.ADOPTED, call.call_id, call.terms.levels[0].account)
         answered_at = call.answered_at or seen.answered_at
         call.answered_at, call.stage = None, Stage.RINGING
         its.board.changed(call.call_id)
@@ -200,11 +201,11 @@ class Watch:
             stage=Stage.RINGING,
         )
 
-    async def _limit_again(self, switch: Switch, call_id: str) -> None:
-        call = self._its.calls.get(call_id)
-        if call and call.stage is Stage.TALKING:
-            log.error("call_without_deadline", call_id=call_id)
-            await switch.set_limit(call_id, max(call.grant_ends_mono - self._its.clock.monotonic(), 0.1))
+    async def limit_again(self, call: Call) -> None:
+        """Set the limit that a call should have on its switch."""
+        if call.stage is Stage.TALKING:
+            left_s = max(call.grant_ends_mono - self._its.clock.monotonic(), 0.1)
+            await self._its.switches[call.switch].set_limit(call.call_id, left_s)
 
     async def _settle_vanished(self, switch: Switch, call: Call | None, asked_mono: float) -> None:
         if call is None or call.touched_mono >= asked_mono or call.stage is Stage.ENDED:

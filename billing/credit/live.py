@@ -184,7 +184,9 @@ class LiveCalls:
 
 
 def _view(text: str) -> LiveCallView:
-    return LiveCallView(**json.loads(text))
+    kept = json.loads(text)
+    # A newer controller may write more than this reader knows of.
+    return LiveCallView(**{name: kept[name] for name in LiveCallView.__slots__ if name in kept})
 
 
 def _decoded(kept: dict[str, str]) -> list[tuple[str, Any]]:

@@ -45,6 +45,8 @@ EARLY_S = 0.05
 SHORTEST_S = 0.01
 """A limit of 0 means none to Asterisk, so what is over is over in this time."""
 CALL_REJECTED = 21
+SURVIVES_S = 0.3
+"""A leg that is still there so long after the channel that dialled it lives on by itself."""
 
 
 class AsteriskSwitch:
@@ -198,9 +200,11 @@ class AsteriskSwitch:
                 self._rang_in_vain(uniqueid, event.get("dialstatus"))
             case "DialEnd" if self._comparing or uniqueid in self._calls:
                 self._check(self._answered(uniqueid, event.get("destuniqueid")))
-            case "Hangup" if self._comparing or self._calls.ending_with(uniqueid):
-                self._check(self._gone(uniqueid, event))
-            case "DialEnd" | "Hangup" | "FullyBooted" | "AsyncAGIEnd" | "SuccessfulAuth":
+            case "Hangup":
+                self._look_for_survivors(uniqueid)
+                if self._comparing or self._calls.ending_with(uniqueid):
+                    self._check(self._gone(uniqueid, event))
+            case "DialEnd" | "FullyBooted" | "AsyncAGIEnd" | "SuccessfulAuth":
                 pass
             case _:
                 self.link.count_unknown(event.name)
@@ -305,6 +309,17 @@ class AsteriskSwitch:
         for call in self._calls.of_channel(uniqueid):
             if call.channel == uniqueid and not call.leg:
                 call.dial_status = dial_status
+
+    def _look_for_survivors(self, uniqueid: str) -> None:
+        """Where a leg outlives the channel that dialled it, a transfer has happened, which can take its limit away."""
+        for call in self._calls.of_channel(uniqueid):
+            if call.channel == uniqueid and call.leg not in {"", uniqueid}:
+                asyncio.get_running_loop().call_later(SURVIVES_S, self._survives, call.key)
+
+    def _survives(self, key: str) -> None:
+        call = self._calls.get(key)
+        if call is not None and call.answered_at is not None:
+            self._tell(CallAnswered(f"{self.name}:{key}", call.answered_at))
 
     async def _gone(self, uniqueid: str, event: AmiEvent) -> None:
         for pause_s in (*HANGUP_RETRIES_S, None):

@@ -35,7 +35,7 @@ class CallOffered:
 
 @dataclass(frozen=True, slots=True)
 class CallAnswered:
-    """The billed leg was answered, by the switch's own clock."""
+    """The billed leg was answered, by the switch's own clock. Told again where the leg changed hands by a transfer."""
 
     call_id: str
     at: datetime

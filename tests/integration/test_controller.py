@@ -475,6 +475,23 @@ async def test_doubled_events_make_one_record(house: House) -> None:
     await house.audit()
 
 
+async def test_an_answer_told_again_sets_the_limit_again(house: House) -> None:
+    """A leg that changed hands by a transfer may have lost its limit: the same end is set once more."""
+    house.account("100", "0.02")
+    await house.begin()
+    call = await decided(house.switch.offer(1, "100", "4930"))
+    house.switch.answer(call)
+    assert call.answered_at
+    await asyncio.sleep(0.5)
+    house.switch._limit(call, None)
+    house.switch.say(CallAnswered(call.offer.call_id, call.answered_at))
+    await asyncio.sleep(0.2)
+    assert call.limits[-1] == pytest.approx(1.5, abs=0.2)
+    await asyncio.wait_for(call.over.wait(), 5)
+    assert (await house.record(call)).cost_micros == 20_000
+    await house.audit()
+
+
 async def test_a_redis_that_lost_everything_is_rebuilt_before_new_calls(house: House) -> None:
     """Wallets come back from SQL, holds from the live calls; nobody can spend the same money meanwhile."""
     customer = house.account("100", "0.60")
