@@ -28,6 +28,7 @@ __all__ = ["EslCounters", "EslDown", "EslEvent", "EslLink", "EslRefused", "EslTi
 MAX_PENDING = 20_000
 SEEN_NAMES = 256
 JOIN_S = 5.0
+BUSY_S = 0.05
 
 
 class EslTimeout(SwitchUnavailable):
@@ -95,6 +96,7 @@ class EslLink:
         self.host, self.port = host, port
         self._on_event, self._on_up, self._on_down, self._on_ping = on_event, on_up, on_down, on_ping
         self._ping, self._timeout_s, self._ping_s = checked(ping), timeout_s, ping_s
+        self._ids = ids
         self.counters = EslCounters()
         self.up = False
         self._setup = [checked(command) for command in setup]
@@ -118,6 +120,7 @@ class EslLink:
         self._thread: threading.Thread | None = None
         self._watch: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
+        self._doubt = asyncio.Event()
         self._seen: set[str] = set()
         self._failed = 0
 
@@ -173,10 +176,17 @@ class EslLink:
                 return await request.future
         except TimeoutError as late:
             self.counters.timeouts += 1
+            self._count_anew()
             words = " ".join(request.command.split(" ")[:2])
             raise EslTimeout(f"{words}: no answer in {self._timeout_s} s") from late
         finally:
             self._pending.pop(request.number, None)
+
+    def _count_anew(self) -> None:
+        """ESL answers in order and says not what to: after one that is missing, all that wait get none."""
+        self._fail_pending(EslTimeout("an answer before this one is missing"))
+        self._hub.count_anew(self._generation, self._ids.new("count"))
+        self._doubt.set()
 
     async def ask(self, command: str) -> str:
         """Send and wait for the reply's text. Raises `EslTimeout`, `EslDown`."""
@@ -267,10 +277,13 @@ class EslLink:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        self._fail_pending(EslDown("the link broke before the answer"))
+
+    def _fail_pending(self, why: SwitchUnavailable) -> None:
         pending, self._pending = self._pending, {}
         for request in pending.values():
             if not request.future.done():
-                request.future.set_exception(EslDown("the link broke before the answer"))
+                request.future.set_exception(why)
                 request.future.exception()
 
     async def _keep_asking(self) -> None:
@@ -285,7 +298,12 @@ class EslLink:
                 return
             except EslDown:
                 return
-            await asyncio.sleep(self._ping_s)
+            self._doubt.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubt.wait(), self._ping_s)
+            while self._pending and not self._doubt.is_set():
+                # What is under way shows as well whether the switch answers.
+                await asyncio.sleep(BUSY_S)
 
     # ---- what is odd
 

@@ -23,9 +23,11 @@ MAX_HEADERS = 64 * 1024
 MAX_EVENT = 4 * 1024 * 1024
 MAX_REPLY = 128 * 1024 * 1024
 """A list of all calls of a big switch is one reply."""
+HEADERS_END = b"\n\n"
 READ = 256 * 1024
 WRITE = 64 * 1024
-TWO = 2
+MARKER = 0
+"""The number of no command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Frames:
 
     def _next(self) -> Frame | None:
         if self._headers is None:
-            end = self._buffer.find(b"\n\n", max(0, self._scanned - 1))
+            end = self._buffer.find(HEADERS_END, max(0, self._scanned - 1))
             self._scanned = len(self._buffer)
             if max(end, 0) > MAX_HEADERS or (end < 0 and len(self._buffer) > MAX_HEADERS):
                 raise BadFrame("headers without an end")
@@ -134,7 +136,7 @@ class Frames:
                 return None
             self._headers = parse_headers(bytes(self._buffer[:end]))
             self._length = body_length(self._headers)
-            del self._buffer[: end + TWO]
+            del self._buffer[: end + len(HEADERS_END)]
         if len(self._buffer) < self._length:
             return None
         frame = Frame(self._headers, bytes(self._buffer[: self._length]))
@@ -194,6 +196,8 @@ class Wire(InboundESL):  # type: ignore[misc]  # greenswitch has no types
         self.closed = Event()
         self.why = "closed"
         self.rejected = ""
+        self.marker = ""
+        """Answers are thrown away until this comes back: the count of who waits for which was lost."""
 
     def connect(self) -> None:
         """Connect and log in. Raises `OSError`, `NotWanted`, `BadFrame`."""
@@ -272,7 +276,17 @@ class Wire(InboundESL):  # type: ignore[misc]  # greenswitch has no types
             case _:
                 raise BadFrame("a frame of a kind nobody asked for")
 
+    def count_anew(self, marker: str) -> bytes:
+        """Forget who waits for an answer; return the command whose answer is the first to count again."""
+        self._commands_sent.clear()
+        self.marker = marker
+        return f"api echo {marker}\n\n".encode()
+
     def _answered(self, text: str) -> None:
+        if self.marker:
+            if text.strip() == self.marker:
+                self.marker = ""
+            return
         if not self._commands_sent:
             raise BadFrame("an answer to no command")
         waiting = self._commands_sent.pop(0) if isinstance(self._commands_sent, list) else self._commands_sent.popleft()
@@ -326,6 +340,11 @@ class Hub:
     def send(self, generation: int, number: int, command: str) -> None:
         """Send a command over the connection of this generation, and over no other."""
         self._outbox.append((generation, number, f"{command}\n\n".encode()))
+        self._ring()
+
+    def count_anew(self, generation: int, marker: str) -> None:
+        """An answer did not come: what comes now may be the answer to anything, up to that of a marker."""
+        self._outbox.append((generation, MARKER, marker.encode()))
         self._ring()
 
     def disconnect(self, why: str) -> None:
@@ -402,7 +421,11 @@ class Hub:
             batch = bytearray()
             while self._outbox and len(batch) < WRITE:
                 generation, number, data = self._outbox.popleft()
-                if generation == self._generation:
+                if generation != self._generation:
+                    continue
+                if number == MARKER:
+                    batch += wire.count_anew(data.decode())
+                else:
                     wire._commands_sent.append(number)  # noqa: SLF001 - greenswitch's own FIFO
                     batch += data
             with gevent.Timeout(self.timeout_s, OSError("it takes no more")):

@@ -42,6 +42,8 @@ AT_ONCE = 200
 EARLY_S = 0.02
 """FreeSWITCH needs some ms to end a call: it is asked a little early, so that no call outlasts what is paid for."""
 SHORTEST_S = 0.01
+ABSOLUTE_S = 10.0
+"""Ends nearer than this are told as seconds from now."""
 SLOW_S = 0.25
 """A time told later than this says too little about the switch's clock."""
 TONE = "tone_stream://%(300,0,800)"
@@ -70,7 +72,7 @@ class FreeSwitch:
         self._held: deque[EslEvent] = deque()
         self._dropped = False
         self._stale: set[str] = set()
-        self._ahead = timedelta()
+        self._ahead: timedelta | None = None
         self._comparison: asyncio.Task[None] | None = None
         self._told_up = False
 
@@ -142,9 +144,8 @@ class FreeSwitch:
         commands = [f"api uuid_exists {call.leg}"]
         until = "none"
         if left_s is not None and call.ends_at is not None:
-            until, seconds = str(wire.micros_of(call.ends_at)), wire.deadline(max(left_s, 0))
-            kill = f"uuid_kill {call.leg} {wire.LIMIT_CAUSE}"
-            commands.append(f"api sched_api +{seconds} {call.deadline_group} {kill}")
+            until, kill = str(wire.micros_of(call.ends_at)), f"uuid_kill {call.leg} {wire.LIMIT_CAUSE}"
+            commands.append(f"api sched_api {self._deadline(call.ends_at, left_s)} {call.deadline_group} {kill}")
         commands.append(f"api hash insert/callctl_until/{call.key}/{until}")
         if before != call.deadline_group or left_s is None:
             # The old deadline goes last: there is one at every moment.
@@ -291,12 +292,13 @@ class FreeSwitch:
     def _gone(self, event: EslEvent) -> None:
         """A channel is gone: as a leg that was answered, and as one that offered and got no answer."""
         key, note = wire.note_of(event)
-        if note is not None and note.ended_at is not None:
-            call = self._calls.get(key)
-            by = "switch" if call is not None and call.ended_by_us else note.by
-            self._forget(call)
-            self._tell(CallEnded(self._id(key), note.ended_at, note.cause, "", by, note.answered_at))
         offered, facts = wire.offer_of(event)
+        if note is not None and note.ended_at is not None:
+            call, offer = self._calls.get(key), self._calls.get(offered)
+            ours = (call is not None and call.ended_by_us) or (offer is not None and offer.refusal is not None)
+            self._forget(call)
+            by = "switch" if ours else note.by
+            self._tell(CallEnded(self._id(key), note.ended_at, note.cause, "", by, note.answered_at))
         over = event.get("variable_callctl_over")
         if facts is None or offered == over or (offered == key and note is not None):
             return
@@ -322,6 +324,13 @@ class FreeSwitch:
 
     # ---- the exact end
 
+    def _deadline(self, ends_at: datetime, left_s: float) -> str:
+        """Return when the switch's scheduler ends the call: the second after, where its clock is known well enough."""
+        # A time that has passed when it arrives would be taken for an interval, so near ends are told as one.
+        if self._ahead is None or left_s < ABSOLUTE_S:
+            return f"+{wire.deadline(max(left_s, 0))}"
+        return str(-(-wire.micros_of(ends_at) // 1_000_000))
+
     def _arm(self, call: TrackedCall) -> None:
         if call.timer is not None:
             call.timer.cancel()
@@ -335,7 +344,7 @@ class FreeSwitch:
         self._leave(f"api uuid_kill {call.leg} {wire.LIMIT_CAUSE}")
 
     def _switch_now(self) -> datetime:
-        return self._clock.now() + self._ahead
+        return self._clock.now() + (self._ahead or timedelta())
 
     # ---- asking the switch
 
