@@ -11,10 +11,11 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -26,6 +27,8 @@ BETWEEN = "__"
 Loc = tuple[str | int, ...]
 """A place in the document, such as ("asterisk", 0, "port")."""
 _SHOWN = 60
+LEAST_TOKEN = 32
+"""Characters of a token that a switch shows: nobody guesses so many."""
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _TWICE = "expected a name that no other switch has"
 
@@ -57,11 +60,27 @@ class CreditSettings(Section):
     timeout_s: float = Field(default=2.0, gt=0)
 
 
+def _networks(text: str) -> str:
+    for network in text.split(",") if text else ():
+        ip_network(network.strip())
+    return text
+
+
+def _long_or_none(token: SecretStr) -> SecretStr:
+    if 0 < len(token.get_secret_value()) < LEAST_TOKEN:
+        raise ValueError("too short")
+    return token
+
+
 class WebSettings(Section):
     """The panel listens on loopback unless told otherwise."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+    metrics_from: Annotated[str, AfterValidator(_networks)] = Field(
+        default="", description="networks such as 10.1.0.0/16, split by commas"
+    )
+    """Who may read /metrics besides this host."""
 
 
 class ControlSettings(Section):
@@ -101,6 +120,10 @@ class FreeswitchSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8021, ge=1, le=65535)
     password: SecretStr
+    cdr_token: Annotated[SecretStr, AfterValidator(_long_or_none)] = Field(
+        default=SecretStr(""), description=f"text of {LEAST_TOKEN} characters or more"
+    )
+    """With it this switch may post its call records to /switch/<name>/cdr; without one there is no such address."""
 
 
 class Settings(Section):

@@ -14,6 +14,7 @@ from billing.credit.store import CreditStore
 from billing.ports import Clock, Ids
 from billing.settings import Settings
 from web import health, metrics
+from web.api import switch_cdrs
 from web.context import Panel, WebOptions
 from web.counters import make_counters
 from web.errors import Faults, handle_errors
@@ -25,7 +26,7 @@ from web.security.headers import SecurityHeaders
 from web.security.sessions import owner_only
 from web.security.throttle import LoginThrottle
 
-PUBLIC_PATHS = frozenset({"/login", "/healthz", "/readyz", "/metrics", "/favicon.ico", "/static"})
+PUBLIC_PATHS = frozenset({"/login", "/healthz", "/readyz", "/metrics", "/favicon.ico", "/static", switch_cdrs.PATH})
 """All that answers without a session. A test walks the routes and holds everything else against this list."""
 
 
@@ -59,19 +60,20 @@ def create_app(
         clock=clock,
         ids=ids,
         settings=settings,
-        options=options or WebOptions(),
+        options=options or WebOptions.of(metrics_from=settings.web.metrics_from),
         renderer=make_renderer(),
         throttle=LoginThrottle(clock),
         counters=make_counters(),
     )
     handle_errors(app)
     # Added last is outermost: headers are put on everything, faults and refused bodies included.
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, larger=switch_cdrs.LARGER)
     app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders)
 
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(switch_cdrs.router_for(settings))
     app.include_router(login.public)
     app.include_router(login.router)
     panel = APIRouter(dependencies=[Depends(owner_only)])

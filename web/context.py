@@ -36,9 +36,10 @@ class WebOptions:
     metrics_from: Sequence[IPv4Network | IPv6Network] = ()
 
     @classmethod
-    def of(cls, *, metrics_from: Sequence[str] = ()) -> WebOptions:
-        """Read networks in CIDR notation. Raises `ValueError`."""
-        return cls(metrics_from=tuple(ip_network(text) for text in metrics_from))
+    def of(cls, *, metrics_from: Sequence[str] | str = ()) -> WebOptions:
+        """Read networks in CIDR notation, one by one or split by commas. Raises `ValueError`."""
+        texts = metrics_from.split(",") if isinstance(metrics_from, str) else metrics_from
+        return cls(metrics_from=tuple(ip_network(text.strip()) for text in texts if text.strip()))
 
 
 @dataclass(frozen=True, slots=True)

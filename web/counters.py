@@ -17,6 +17,7 @@ class Counters:
     logins: Counter
     hangups: Counter
     topups: Counter
+    switch_cdrs: Counter
 
 
 def make_counters() -> Counters:
@@ -37,4 +38,5 @@ def make_counters() -> Counters:
         logins=Counter("callctl_web_logins", "Attempts to log in.", ("result",), registry=registry),
         hangups=Counter("callctl_web_hangups", "Hang-ups asked for by people.", registry=registry),
         topups=Counter("callctl_web_topups", "Top-ups by people.", ("result",), registry=registry),
+        switch_cdrs=Counter("callctl_switch_cdrs", "Records that switches posted.", ("result",), registry=registry),
     )

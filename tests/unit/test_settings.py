@@ -133,7 +133,7 @@ def test_all_that_is_wrong_is_said_at_once(file: Path) -> None:
         ),
         ("CALLCTL_ASTERISK__NAME", "b", "CALLCTL_ASTERISK__NAME: asterisk.name does not fit what callctl.toml says"),
         ("CALLCTL_WEB__PORT__X", "b", "CALLCTL_WEB__PORT__X: web.port.x does not fit what callctl.toml says"),
-        ("CALLCTL_WEB__", "s3cret", "CALLCTL_WEB__: unknown key; known are host, port"),
+        ("CALLCTL_WEB__", "s3cret", "CALLCTL_WEB__: unknown key; known are host, port, metrics_from"),
     ],
 )
 def test_an_error_names_the_variable(
@@ -171,3 +171,15 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     """What cannot be read is an error of the same kind."""
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
         load_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('[web]\nmetrics_from = "10.1.0.0/16, here"', "web.metrics_from: expected networks such as 10.1.0.0/16"),
+        ('[[freeswitch]]\nname = "fs"\npassword = "x"\ncdr_token = "s3cret"', "cdr_token: expected text of 32"),
+    ],
+)
+def test_networks_and_tokens_are_checked(file: Path, text: str, sentence: str) -> None:
+    """A network that is none and a token that could be guessed are told before anything runs."""
+    assert sentence in refused(file, text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,11 +18,22 @@ class BodyTooLarge(Exception):
 
 
 class BodyLimit:
-    """Reads the body before anything else sees the request: 413 beyond 64 KB, 408 where it does not arrive in time."""
+    """Reads the body before anything else sees the request: 413 beyond 64 KB, 408 where it does not arrive in time.
 
-    def __init__(self, app: ASGIApp, *, most_bytes: int = MOST_BODY_BYTES, timeout_s: float = BODY_TIMEOUT_S) -> None:
+    `larger`: beginnings of paths that programs post to, and how much these take.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        most_bytes: int = MOST_BODY_BYTES,
+        timeout_s: float = BODY_TIMEOUT_S,
+        larger: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.app = app
         self.most_bytes = most_bytes
+        self.larger = larger
         self.timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,8 +65,10 @@ class BodyLimit:
         await self.app(scope, replay, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        own = (most for path, most in self.larger.items() if scope["path"].startswith(path))
+        most_bytes = next(own, self.most_bytes)
         for name, value in scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value[:20]) > self.most_bytes):
+            if name == b"content-length" and (not value.isdigit() or int(value[:20]) > most_bytes):
                 raise BodyTooLarge
         parts: list[bytes] = []
         size = 0
@@ -62,7 +77,7 @@ class BodyLimit:
             if message["type"] == "http.disconnect":
                 return None
             size += len(message.get("body", b""))
-            if size > self.most_bytes:
+            if size > most_bytes:
                 raise BodyTooLarge
             parts.append(message.get("body", b""))
             if not message.get("more_body", False):
