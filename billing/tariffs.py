@@ -122,10 +122,10 @@ def list_tariffs(session: Session) -> list[tuple[Tariff, int]]:
     return list(session.exec(counted).all())
 
 
-def find_rate(session: Session, tariff: str, number: str) -> tuple[Tariff, Rate | None]:
+def find_rate(session: Session, tariff: str, number: str, *, at: datetime | None = None) -> tuple[Tariff, Rate | None]:
     """Find the rate of a number (longest prefix) straight from SQL, for quotes. Raises `NotFound` for the tariff.
 
-    As in `rating.prefixes`, a character that is no digit ends the search.
+    As in `rating.prefixes`, a character that is no digit ends the search. With `at` only rates in force then are found.
     """
     found = session.exec(select(Tariff).where(Tariff.name == tariff)).first()
     if found is None:
@@ -133,13 +133,13 @@ def find_rate(session: Session, tariff: str, number: str) -> tuple[Tariff, Rate 
     match = _DIGITS.match(number[:MOST_PREFIX])
     digits = match.group() if match else ""
     prefixes = [digits[:length] for length in range(len(digits) + 1)]
-    facts = session.exec(
+    matching = session.exec(
         select(RateRow.facts)
         .where(RateRow.tariff_id == found.id, col(RateRow.prefix).in_(prefixes))
         .order_by(func.length(RateRow.prefix).desc())
-        .limit(1)
-    ).first()
-    return found, None if facts is None else Rate.from_facts(dict(facts))
+    )
+    rates = (Rate.from_facts(dict(facts)) for facts in matching)
+    return found, next((rate for rate in rates if at is None or rate.holds_at(at)), None)
 
 
 class _Told:

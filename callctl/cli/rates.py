@@ -1,4 +1,4 @@
-"""`callctl tariff add | list`, `callctl rates import`, `callctl quote`."""
+"""`callctl tariff add | list`, `callctl rates import`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlmodel import Session
 
 from billing.errors import NotFound
-from billing.tariffs import Imported, add_tariff, find_rate, import_rates, list_tariffs
-from callctl.admission import dialled
-from callctl.cli.output import JsonOption, count, money, people, print_json, row, say, table, warn
+from billing.tariffs import Imported, add_tariff, import_rates, list_tariffs
+from callctl.cli.output import JsonOption, count, people, print_json, row, say, table, warn
+from callctl.cli.quote import quote
 from callctl.cli.shell import Failed, shell_of
 from rating.deck import BadRow, Deck, read_deck
-from rating.money import format_amount
-from rating.pricing import price
 from rating.tariff import Rounding, RoundingMode
 
 SHOWN_BAD_ROWS = 50
@@ -186,41 +184,3 @@ def tell_import(done: Imported | None, *, tariff: str, rows: int, as_json: bool)
             f"Tariff {done.tariff} is at version {done.version}: {done.added} prefixes added, {done.changed} changed, "
             f"{done.removed} removed, {done.unchanged} as before."
         )
-
-
-def quote(
-    ctx: typer.Context,
-    *,
-    tariff: Annotated[str, typer.Option(help="The tariff's name.")],
-    to: Annotated[str, typer.Option(metavar="NUMBER", help="The number called, with country code.")],
-    seconds: Annotated[int, typer.Option(min=0, help="The talk time.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Price a call without touching anything, and say why it costs that."""
-    with shell_of(ctx).reading() as session:
-        found, rate = find_rate(session, tariff, dialled(to))
-        currency = found.currency
-    if rate is None:
-        raise Failed(f"tariff {tariff} has no rate for {to}")
-    if rate.barred:
-        raise Failed(f"tariff {tariff} bars calls to {to} ({rate.destination}, prefix {rate.prefix})")
-    priced = price(rate, seconds)
-    steps = [{"what": line.what, "seconds": line.seconds, "amount": line.amount} for line in priced.lines]
-    if as_json:
-        print_json({
-            "cost": format_amount(priced.cost_micros, decimals=0),
-            "billed_seconds": priced.billed_s,
-            "currency": currency,
-            "prefix": rate.prefix,
-            "destination": rate.destination,
-            "steps": steps,
-        })  # fmt: skip
-        return
-    say(
-        f"{seconds} s to {to} ({rate.destination}, prefix {rate.prefix}) cost {money(priced.cost_micros, currency)}; "
-        f"{priced.billed_s} s are billed."
-    )
-    made = table("why", "seconds", currency, right=("seconds", currency))
-    for line in priced.lines:
-        row(made, (line.what, line.seconds or None, line.amount))
-    people().print(made)
