@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 
@@ -45,6 +46,8 @@ EARLY_S = 0.05
 SHORTEST_S = 0.01
 """A limit of 0 means none to Asterisk, so what is over is over in this time."""
 CALL_REJECTED = 21
+MAX_HUNG = 2_000
+"""Hangups remembered for channels that we may only now be learning of."""
 SURVIVES_S = 0.3
 """A leg that is still there so long after the channel that dialled it lives on by itself."""
 
@@ -68,6 +71,7 @@ class AsteriskSwitch:
         self._tell: Callable[[SwitchEvent], None] = lambda _: None
         self._calls = CallTable()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._hung: OrderedDict[str, AmiEvent] = OrderedDict()
         self._told_up = False
         self._comparing = False
 
@@ -201,6 +205,9 @@ class AsteriskSwitch:
             case "DialEnd" if self._comparing or uniqueid in self._calls:
                 self._check(self._answered(uniqueid, event.get("destuniqueid")))
             case "Hangup":
+                self._hung[uniqueid] = event
+                if len(self._hung) > MAX_HUNG:
+                    self._hung.popitem(last=False)
                 self._look_for_survivors(uniqueid)
                 if self._comparing or self._calls.ending_with(uniqueid):
                     self._check(self._gone(uniqueid, event))
@@ -280,6 +287,7 @@ class AsteriskSwitch:
         for call in wire.live_calls(self.name, [channel]):
             if call.waiting:
                 self._tell(self._offer(call))
+        self._heard_too_early(uniqueid)
 
     async def _answered(self, uniqueid: str, dest: str) -> None:
         inbound = any(call.direction is Direction.INBOUND and not call.leg for call in self._calls.of_channel(uniqueid))
@@ -301,6 +309,7 @@ class AsteriskSwitch:
             if channel.answered_at is not None:
                 self._calls.note_leg(call, leg_id, channel.answered_at)
                 self._tell(CallAnswered(f"{self.name}:{call.key}", channel.answered_at))
+                self._heard_too_early(leg_id)
                 return
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
@@ -309,6 +318,12 @@ class AsteriskSwitch:
         for call in self._calls.of_channel(uniqueid):
             if call.channel == uniqueid and not call.leg:
                 call.dial_status = dial_status
+
+    def _heard_too_early(self, uniqueid: str) -> None:
+        """Take up a Hangup that came while we still asked whose channel it is."""
+        event = self._hung.get(uniqueid)
+        if event is not None:
+            self._check(self._gone(uniqueid, event))
 
     def _look_for_survivors(self, uniqueid: str) -> None:
         """Where a leg outlives the channel that dialled it, a transfer has happened, which can take its limit away."""

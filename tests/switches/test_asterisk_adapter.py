@@ -384,6 +384,29 @@ async def test_not_being_able_to_ask_is_not_no_calls(scene: Scene, answer: str |
         await scene.switch.record_of(f"ast1:{A}")
 
 
+async def test_an_end_in_one_breath_with_the_answer_is_not_lost(scene: Scene) -> None:
+    """The leg's Hangup comes in the same read as the word that it is ours: both are told, at once."""
+    await scene.admitted()
+    scene.has(Channel(A, ADMITTED, peer="PJSIP/carrier-1"))
+    scene.has(Channel(B, leg=LEG, answered=ANSWERED, limit="59.9"))
+    scene.notes[A] = f"{B}|{ANSWERED}|{ENDED}|16|self"
+
+    def status_then_end(action: Fields) -> str:
+        said = scene.status(action)
+        if action.get("Channel") == B and scene.channels.pop(B, None):
+            del scene.channels[A]
+            for uniqueid in (B, A):
+                said += f"Event: Hangup\r\nUniqueid: {uniqueid}\r\nCause: 16\r\nTimestamp: 1795418803.25\r\n\r\n"
+        return said
+
+    scene.ami.answers["Status"] = status_then_end
+    scene.ami.event("DialEnd", Uniqueid=A, DestUniqueid=B, DialStatus="ANSWER")
+    await until(lambda: scene.of(CallEnded))
+    (end,) = scene.of(CallEnded)
+    assert isinstance(end, CallEnded)
+    assert (end.answered_at, end.at, end.hung_up_by) == (ANSWERED_AT, ENDED_AT, "callee")
+
+
 async def test_a_record_is_read_and_forgotten_by_key(scene: Scene) -> None:
     """Exact times from AstDB; a note without its end still tells the answer."""
     scene.notes[f"{A}~2"] = f"{B}|{ANSWERED}|{ENDED}|31|switch"
