@@ -11,12 +11,12 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing.errors import BillingError
-from billing.settings import AsteriskSettings, Settings, SettingsError
+from billing.settings import AsteriskSettings, FreeswitchSettings, Settings, SettingsError
 from billing.store import migrations_missing
 from callctl.app import EMBEDDED, credit_link, open_engine
 from callctl.cli.output import JsonOption, count, people, print_json, table, visible
 from callctl.cli.shell import Failed, Shell, shell_of
-from callctl.switches import asterisk_doctor
+from callctl.switches import asterisk_doctor, freeswitch_doctor
 from callctl.switches.asterisk_doctor import Finding
 
 SWITCH_TIMEOUT_S = 20.0
@@ -102,18 +102,22 @@ async def look_at_credit(settings: Settings) -> Check:
 
 async def look_at_switches(shell: Shell, settings: Settings) -> AsyncIterator[Check]:
     """Say what is wrong between callctl and each switch, all switches at once."""
-    if not settings.asterisk:
-        yield Check("switches", False, "none is configured", f"add an [[asterisk]] section to {shell.config}")
-    looks = await asyncio.gather(*(look_at_switch(shell, asterisk) for asterisk in settings.asterisk))
-    for asterisk, findings in zip(settings.asterisk, looks, strict=True):
+    switches: list[AsteriskSettings | FreeswitchSettings] = [*settings.asterisk, *settings.freeswitch]
+    if not switches:
+        help_ = f"add an [[asterisk]] or a [[freeswitch]] section to {shell.config}"
+        yield Check("switches", False, "none is configured", help_)
+    looks = await asyncio.gather(*(look_at_switch(shell, switch) for switch in switches))
+    for switch, findings in zip(switches, looks, strict=True):
         for finding in findings:
-            yield Check(f"switch {asterisk.name}", finding.ok, finding.what, "" if finding.ok else finding.help)
+            yield Check(f"switch {switch.name}", finding.ok, finding.what, "" if finding.ok else finding.help)
 
 
-async def look_at_switch(shell: Shell, asterisk: AsteriskSettings) -> list[Finding]:
-    """Ask one Asterisk everything, within a time."""
+async def look_at_switch(shell: Shell, switch: AsteriskSettings | FreeswitchSettings) -> list[Finding]:
+    """Ask one switch everything, within a time."""
     try:
         async with asyncio.timeout(SWITCH_TIMEOUT_S):
-            return await asterisk_doctor.examine(asterisk, clock=shell.clock, ids=shell.ids)
+            if isinstance(switch, FreeswitchSettings):
+                return await freeswitch_doctor.examine(switch, clock=shell.clock, ids=shell.ids)
+            return await asterisk_doctor.examine(switch, clock=shell.clock, ids=shell.ids)
     except TimeoutError:
-        return [Finding(ok=False, what=f"Asterisk {asterisk.name} did not answer within {SWITCH_TIMEOUT_S:g} s")]
+        return [Finding(ok=False, what=f"switch {switch.name} did not answer within {SWITCH_TIMEOUT_S:g} s")]

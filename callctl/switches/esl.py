@@ -123,6 +123,7 @@ class EslLink:
         self._doubt = asyncio.Event()
         self._seen: set[str] = set()
         self._failed = 0
+        self._quiet = False
 
     # ---- life
 
@@ -136,7 +137,8 @@ class EslLink:
             self._thread.start()
 
     async def connect(self) -> None:
-        """Connect and wait how the first attempt goes. Raises `EslDown`, `EslTimeout`, `EslRefused`."""
+        """Connect and wait how the first attempt goes, which is told and not logged. Raises `EslDown`, `EslRefused`."""
+        self._quiet = True
         self.start()
         if self._first is not None:
             await asyncio.shield(self._first)
@@ -247,7 +249,8 @@ class EslLink:
         self._generation, self._failed = generation, 0
         self.up = True
         self.counters.connects += 1
-        log.info("esl_up", host=self.host, port=self.port)
+        if not self._quiet:
+            log.info("esl_up", host=self.host, port=self.port)
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
         if self._thread is not None:
@@ -258,13 +261,14 @@ class EslLink:
         if why != "closed":
             self.count_garbage(why)
         if self.up:
-            log.warning("esl_down", host=self.host, port=self.port, why=why)
+            if self._thread is not None and not self._quiet:
+                log.warning("esl_down", host=self.host, port=self.port, why=why)
             self._break()
             self._on_down()
 
     def _unreachable(self, why: SwitchUnavailable) -> None:
         self.counters.failures += 1
-        if self._failed == 0:
+        if self._failed == 0 and not self._quiet:
             log.warning("esl_unreachable", why=str(why))
         self._failed += 1
         if self._first is not None and not self._first.done():
@@ -301,7 +305,7 @@ class EslLink:
             self._doubt.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._doubt.wait(), self._ping_s)
-            while self._pending and not self._doubt.is_set():
+            while self._pending and not self._doubt.is_set():  # noqa: ASYNC110 - a few looks, at each ping
                 # What is under way shows as well whether the switch answers.
                 await asyncio.sleep(BUSY_S)
 

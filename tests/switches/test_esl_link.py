@@ -369,4 +369,4 @@ async def test_stopped_is_stopped(esl: ScriptedEsl) -> None:
     # The loop's own executor may keep the thread it joined with.
     assert not [one for one in threading.enumerate() if one.name.startswith("esl ")]
     assert threading.active_count() <= before + 1
-    assert esl.got[-1] == "exit"
+    await until(lambda: esl.got[-1] == "exit")
