@@ -25,6 +25,7 @@ from pathlib import Path
 from random import Random
 
 import structlog
+import uvloop
 from pydantic import SecretStr
 
 from billing import accounts, books, tariffs, topups
@@ -48,7 +49,7 @@ MOST_S = 300
 
 def serve(pipe: Connection, calls: int, at_once: int) -> None:
     """Be the switch: tell the port, wait for the word, keep `at_once` calls up until `calls` are over."""
-    asyncio.run(_serve(pipe, calls, at_once))
+    uvloop.run(_serve(pipe, calls, at_once))
 
 
 async def _serve(pipe: Connection, calls: int, at_once: int) -> None:
@@ -157,7 +158,7 @@ def main() -> int:
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory(prefix="callctl-bench-") as folder:
-        results = asyncio.run(measure(Path(folder), options.calls, options.at_once))
+        results = uvloop.run(measure(Path(folder), options.calls, options.at_once))
     if options.json:
         print(
             json.dumps({"machine": platform.processor() or platform.machine(), "commit": commit(), "results": results})

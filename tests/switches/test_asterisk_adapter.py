@@ -393,8 +393,8 @@ async def test_an_end_in_one_breath_with_the_answer_is_not_lost(scene: Scene) ->
 
     def status_then_end(action: Fields) -> str:
         said = scene.status(action)
-        if action.get("Channel") == B and scene.channels.pop(B, None):
-            del scene.channels[A]
+        if action.get("Channel") == B and B in scene.channels:
+            scene.channels.clear()
             for uniqueid in (B, A):
                 said += f"Event: Hangup\r\nUniqueid: {uniqueid}\r\nCause: 16\r\nTimestamp: 1795418803.25\r\n\r\n"
         return said
