@@ -33,8 +33,9 @@ def walked(rate: Rate, seconds: int) -> tuple[int, int]:
     total, at = Fraction(rate.connect_fee), 0
     while at < seconds:
         step = [step for step in rate.steps if step.from_s <= at][-1]
-        total += Fraction(step.price) * step.increment_s / step.per_s
-        at += step.increment_s
+        increment_s = int(step.increment_s)
+        total += Fraction(step.price) * increment_s / step.per_s
+        at += increment_s
     return round_total(total, rate.rounding), at
 
 
