@@ -1,8 +1,11 @@
-"""What a price costs: `python -m benchmarks.rating [--json]`. Bounded: some fifteen seconds.
+"""What a price costs: `python -m benchmarks.rating [--json]`. Bounded: some thirty seconds.
 
 `price_per_s` is the longest prefix of 200,000 and the cost of the call, `first_price_per_s` the same for rates that
-were never used before; `import_rows_per_s` is reading and checking a deck, without a database. All per second of one
-core's work, so that what else the machine does counts little.
+were never used before, `reference_per_s` the same as a plain reading of the rules does it: every prefix tried, every
+increment walked, in fractions. `bands_price_per_s` is for rates with three bands in a zone with daylight saving, at any
+time of a year; `afford_per_s` and `bands_afford_per_s` are the inverse. `import_rows_per_s` is reading and checking a
+deck, without a database; `bytes_per_rate` is the memory of a million rates, loaded as a controller loads them. Speeds
+are per second of one core's work, so that what else the machine does counts little.
 """
 
 from __future__ import annotations
@@ -16,15 +19,24 @@ import random
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 
 from rating.deck import read_deck
-from rating.prefixes import PrefixMap
+from rating.money import round_total
+from rating.prefixes import PrefixMap, RateMap
 from rating.pricing import afford, cost
-from rating.tariff import Rate, Rounding, RoundingMode
+from rating.tariff import Band, Conditions, Rate, Rounding, RoundingMode, Step, When
 
 PREFIXES = 200_000
 CALLS = 50_000
 ROUNDS = 3
+REFERENCE_CALLS = 2_000
+BANDED_CALLS = 20_000
+MILLION = 1_000_000
 LONGEST_S = 1.0
 """How long one measurement may go on."""
 
@@ -84,13 +96,87 @@ def measure() -> dict[str, int]:
                 afford(rate, 1_000_000, 3600)
         return CALLS
 
+    by_prefix = {rate.prefix: rate for rate in rates}
+
+    def reference_calls() -> int:
+        for number, seconds in calls[:REFERENCE_CALLS]:
+            plainly(by_prefix, number, seconds)
+        return REFERENCE_CALLS
+
     first_price_per_s = once(price_calls)
     return {
         "first_price_per_s": first_price_per_s,
         "price_per_s": per_second(price_calls),
+        "reference_per_s": per_second(reference_calls),
         "afford_per_s": per_second(afford_calls),
+        **measure_bands(chance),
         "import_rows_per_s": import_rows_per_s,
+        "bytes_per_rate": bytes_per_rate(),
     }
+
+
+def plainly(rates: dict[str, Rate], number: str, seconds: int) -> int:
+    """Price a call as the rules are told to a person."""
+    rate = next((rates[number[:length]] for length in range(len(number), 0, -1) if number[:length] in rates), None)
+    if rate is None:
+        return 0
+    total, at = Fraction(rate.connect_fee), 0
+    while at < seconds:
+        step = [step for step in rate.steps if step.from_s <= at][-1]
+        total += Fraction(step.price) * int(step.increment_s) / step.per_s
+        at += int(step.increment_s)
+    return round_total(total, rate.rounding)
+
+
+def measure_bands(chance: random.Random) -> dict[str, int]:
+    """Measure rates with bands: day, night and weekend, in Berlin."""
+    bands = tuple(
+        Band(When(days, begin * 3600, end * 3600), (Step(0, Decimal(price), 60, 60), Step(60, Decimal(price), 60, 1)))
+        for days, begin, end, price in (
+            ((1, 2, 3, 4, 5), 8, 18, "0.12"),
+            ((1, 2, 3, 4, 5), 18, 8, "0.04"),
+            ((6, 7), 0, 24, "0.03"),
+        )
+    )
+    # Friday's night ends on Saturday at eight, so the weekend begins there.
+    weekend = Band(When((6,), 8 * 3600, 24 * 3600), bands[2].steps), Band(When((7,), 0, 24 * 3600), bands[2].steps)
+    monday = Band(When((1,), 0, 8 * 3600), bands[1].steps)
+    rounding = Rounding(RoundingMode.HALF_UP, 4)
+    of = Rate("49", "", Decimal(0), (), rounding, bands=(*bands[:2], *weekend, monday))
+    of = replace(of, conditions=Conditions(timezone="Europe/Berlin"))
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    calls = [
+        (begin + timedelta(seconds=chance.randrange(365 * 86_400)), chance.randrange(1, 3600))
+        for _ in range(BANDED_CALLS)
+    ]
+
+    def price_calls() -> int:
+        for at, seconds in calls:
+            cost(of, seconds, at)
+        return BANDED_CALLS
+
+    def afford_calls() -> int:
+        for at, _ in calls[: BANDED_CALLS // 10]:
+            afford(of, 1_000_000, 3600, at)
+        return BANDED_CALLS // 10
+
+    return {"bands_price_per_s": per_second(price_calls), "bands_afford_per_s": per_second(afford_calls)}
+
+
+def bytes_per_rate() -> int:
+    """Return what a rate of a million takes, in the memory of this process."""
+    terms = [Rate("", "", Decimal(0), (Step(0, Decimal(price) / 10_000, 60, 60),), Rounding()) for price in range(1000)]
+    before = resident()
+    book = RateMap(
+        terms[number % 1000].under(str(number), f"destination {number % 1000}")
+        for number in range(MILLION, 2 * MILLION)
+    )
+    return (resident() - before) // len(book)
+
+
+def resident() -> int:
+    """Return the memory this process takes, in bytes."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:

@@ -12,6 +12,9 @@ from rating.tariff import Rate
 
 T = TypeVar("T")
 
+_MOST_HEAD = 6
+_LEAST = 1000
+"""A smaller map is searched as it is."""
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
@@ -21,7 +24,7 @@ class PrefixMap(Generic[T]):
     Raises `TariffError` for a prefix that is not all digits or comes twice.
     """
 
-    __slots__ = ("_lengths", "_values")
+    __slots__ = ("_head", "_lengths", "_reach", "_shorter", "_values")
 
     def __init__(self, items: Mapping[str, T] | Iterable[tuple[str, T]]) -> None:
         values: dict[str, T] = {}
@@ -33,6 +36,19 @@ class PrefixMap(Generic[T]):
             values[prefix] = value
         self._values = values
         self._lengths = tuple(sorted({len(prefix) for prefix in values}, reverse=True))
+        self._shorter = [
+            tuple(n for n in self._lengths if n <= most) for most in range(max(self._lengths, default=0) + 1)
+        ]
+        # Most numbers have no prefix as long as the longest there is, and looking for those is most of a search: for
+        # each beginning of `_head` digits `_reach` knows the longest prefix that begins so.
+        self._head = min(_MOST_HEAD, len(str(len(values)))) if len(values) >= _LEAST else 0
+        self._reach = bytearray([max(self._head - 1, 0)]) * 10**self._head if self._head else bytearray()
+        if self._head:
+            reach, head = self._reach, self._head
+            for prefix in values:
+                if len(prefix) >= head:
+                    place = int(prefix[:head])
+                    reach[place] = max(reach[place], len(prefix))
 
     def __len__(self) -> int:
         """Return the number of prefixes."""
@@ -44,8 +60,11 @@ class PrefixMap(Generic[T]):
         A character that is no digit ends the search: no prefix reaches beyond it. A leading "+" or "00" is the caller's
         to take away.
         """
-        values = self._values
-        for length in self._lengths:
+        values, lengths = self._values, self._lengths
+        head = number[: self._head]
+        if head.isdigit() and head.isascii() and len(head) == self._head:
+            lengths = self._shorter[self._reach[int(head)]]
+        for length in lengths:
             digits = number[:length]
             if digits in values:
                 return values[digits]

@@ -73,31 +73,31 @@ def billable_ms(rate: Rate, talk_ms: int) -> int:
 
 
 def cost(rate: Rate, seconds: int, at: datetime | None = None) -> tuple[int, int]:
-    """Return (cost_micros, billed_s) of `price`, without the lines: the hot path. Raises as `price` does."""
+    """Return (cost_micros, billed_s) of `price`, without the lines. Raises as `price` does."""
     micros, billed_ms = cost_ms(rate, seconds * 1000, at)
     return micros, -(-billed_ms // 1000)
 
 
 def cost_ms(rate: Rate, talk_ms: int, at: datetime | None = None) -> tuple[int, int]:
-    """Return (cost_micros, billed_ms) of a time as it is: `billable_ms` rounds it first."""
+    """Return (cost_micros, billed_ms) of a time as it is, which `billable_ms` rounds: the hot path."""
     terms = rate.terms or terms_of(rate)
-    if not terms.plain:
-        micros, billed_ms = _cost_with_more(terms, talk_ms, at)
-    else:
-        for begin_ms, increment_ms, each, before, _ in terms.latest_first:
-            if talk_ms > begin_ms:
-                count = -((begin_ms - talk_ms) // increment_ms)
-                shifted = before + count * each + terms.add
-                units = shifted // terms.divisor
-                if terms.half_even and units & 1 and shifted % terms.divisor == 0:
-                    units -= 1
-                micros, billed_ms = units * terms.unit_micros, begin_ms + count * increment_ms
-                break
-        else:
-            return 0, 0
-    if micros > MOST_MICROS:
+    if terms.quick is None:
+        micros, billed_ms = _priced(terms, talk_ms, _begin_ms(terms, at))
         check_size(micros)
-    return micros, billed_ms
+        return micros, billed_ms
+    latest_first, add, divisor, half_even, unit_micros = terms.quick
+    for begin_ms, increment_ms, each, before in latest_first:
+        if talk_ms > begin_ms:
+            count = (talk_ms - begin_ms + increment_ms - 1) // increment_ms
+            shifted = before + count * each + add
+            units = shifted // divisor
+            if half_even and units & 1 and shifted % divisor == 0:
+                units -= 1
+            micros = units * unit_micros
+            if micros > MOST_MICROS:
+                check_size(micros)
+            return micros, begin_ms + count * increment_ms
+    return 0, 0
 
 
 def price(rate: Rate, seconds: int, *, at: datetime | None = None) -> Price:
@@ -125,7 +125,7 @@ def afford(rate: Rate, funds_micros: int, most_s: int, at: datetime | None = Non
     `longest`. A rate that costs nothing affords `most_s` with any funds, even negative ones.
     """
     terms = rate.terms or terms_of(rate)
-    if not terms.plain:
+    if terms.quick is None:
         return _afford_with_more(terms, funds_micros, most_s, at)
     if terms.free:
         return max(0, most_s)
@@ -207,10 +207,6 @@ def _begin_ms(terms: Terms, at: datetime | None) -> int:
     if at is None:
         raise TariffError("a rate with bands is priced by the time of the answer, and that is not known")
     return instant_ms(at)
-
-
-def _cost_with_more(terms: Terms, talk_ms: int, at: datetime | None) -> tuple[int, int]:
-    return _priced(terms, talk_ms, _begin_ms(terms, at))
 
 
 def _priced(terms: Terms, talk_ms: int, begin_ms: int) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
-from math import lcm
+from math import gcd, lcm
 from typing import NamedTuple, assert_never
 
 from rating.bands import Calendar, calendar_of
@@ -114,13 +115,17 @@ class Limits:
         return units if self.most_units is None else min(units, self.most_units)
 
 
+Quick = tuple[tuple[tuple[int, int, int, int], ...], int, int, bool, int]
+"""(begin_ms, increment_ms, each, before) of the spans, latest first; `add`, `divisor`, `half_even`, `unit_micros`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """A rate in integers.
 
     A total t costs (t + `add`) // `divisor` units of `unit_micros`; with `half_even` an exact tie that came to an odd
     number is one less. `spans` are those of a rate without bands, in order of time, `latest_first` the other way.
-    `plain`: these alone make the price.
+    `quick`: all that makes the price of a rate without bands, bounds and surcharges, at hand for the hot path.
     """
 
     spans: tuple[Span, ...]
@@ -130,7 +135,7 @@ class Terms:
     half_even: bool
     unit_micros: int
     free: bool
-    plain: bool
+    quick: Quick | None
     ladder: Ladder | None
     bands: Bands | None
     limits: Limits | None
@@ -152,7 +157,7 @@ def terms_of(rate: Rate) -> Terms:
 def _make_terms(rate: Rate) -> Terms:
     conditions = rate.conditions
     scale = 10**rate.rounding.decimals
-    divisor = lcm(*(amount.denominator for amount in _amounts(rate, scale)))
+    divisor = lcm(*(ratio[1] for ratio in _amounts(rate, scale)))
     match rate.rounding.mode:
         case RoundingMode.UP:
             add, twice = divisor - 1, 1
@@ -162,21 +167,27 @@ def _make_terms(rate: Rate) -> Terms:
             add, twice = divisor, 2
         case _:
             assert_never(rate.rounding.mode)
-    making = _Making(scale * divisor * twice, conditions.free_s * 1000)
-    base = making.ladder(None, Fraction(rate.connect_fee), rate.steps) if rate.steps else None
+    divisor *= twice
+    making = _Making(scale, divisor, conditions.free_s * 1000)
+    base = making.ladder(None, rate.connect_fee, rate.steps) if rate.steps else None
     bands = _bands(rate, making, base) if rate.bands else None
     limits = _limits(conditions, scale, making)
     ladders = [*(bands.ladders if bands else ()), *([base] if base else [])]
     only = base if base and not bands else None
+    half_even = rate.rounding.mode is RoundingMode.HALF_EVEN
+    unit_micros = 10 ** (DECIMALS - rate.rounding.decimals)
+    quick = None
+    if only and limits is None:
+        quick = (tuple(span[:4] for span in only.latest_first), add, divisor, half_even, unit_micros)
     return Terms(
         spans=only.spans if only else (),
         latest_first=only.latest_first if only else (),
         add=add,
-        divisor=divisor * twice,
-        half_even=rate.rounding.mode is RoundingMode.HALF_EVEN,
-        unit_micros=10 ** (DECIMALS - rate.rounding.decimals),
+        divisor=divisor,
+        half_even=half_even,
+        unit_micros=unit_micros,
         free=_is_free(ladders, limits),
-        plain=bands is None and limits is None,
+        quick=quick,
         ladder=only,
         bands=bands,
         limits=limits,
@@ -186,22 +197,32 @@ def _make_terms(rate: Rate) -> Terms:
     )
 
 
-def _amounts(rate: Rate, scale: int) -> Iterable[Fraction]:
+Ratio = tuple[int, int]
+"""An amount as numerator and denominator, in lowest terms: what `Fraction` does, at a quarter of its time."""
+
+
+def _amounts(rate: Rate, scale: int) -> Iterable[Ratio]:
     """Yield every amount that may be part of a total, in units of the rounding."""
-    yield Fraction(rate.connect_fee) * scale
+    yield _ratio(rate.connect_fee, scale)
     for band in rate.bands:
         if band.connect_fee is not None:
-            yield Fraction(band.connect_fee) * scale
+            yield _ratio(band.connect_fee, scale)
     for steps in (rate.steps, *(band.steps for band in rate.bands)):
         for step in steps:
-            yield _each(step) * scale
-            yield Fraction(step.fee) * scale
+            yield _ratio(step.price, scale, _ms(step.increment_s), step.per_s * 1000)
+            if step.fee:
+                yield _ratio(step.fee, scale)
     for surcharge in rate.conditions.surcharges:
-        yield Fraction(surcharge.amount) * scale
+        yield _ratio(surcharge.amount, scale)
 
 
-def _each(step: Step) -> Fraction:
-    return Fraction(step.price) * Fraction(step.increment_s) / step.per_s
+def _ratio(amount: Decimal, scale: int, times: int = 1, per: int = 1) -> Ratio:
+    """Return amount × times / per, in units of which `scale` make one of the currency."""
+    numerator, denominator = amount.as_integer_ratio()
+    numerator *= times * scale
+    denominator *= per
+    common = gcd(numerator, denominator)
+    return numerator // common, denominator // common
 
 
 def _ms(seconds: Seconds) -> int:
@@ -210,21 +231,23 @@ def _ms(seconds: Seconds) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """`parts` make one unit of the currency."""
+    """`scale` units of the rounding make one of the currency, `divisor` parts make a unit."""
 
-    parts: int
+    scale: int
+    divisor: int
     free_ms: int
 
-    def whole(self, amount: Fraction) -> int:
-        return int(amount * self.parts)
+    def whole(self, amount: Decimal, times: int = 1, per: int = 1) -> int:
+        numerator, denominator = _ratio(amount, self.scale, times, per)
+        return numerator * (self.divisor // denominator)
 
-    def ladder(self, band: Band | None, connect_fee: Fraction, steps: tuple[Step, ...]) -> Ladder:
+    def ladder(self, band: Band | None, connect_fee: Decimal, steps: tuple[Step, ...]) -> Ladder:
         rungs = tuple(
             Rung(
                 self.free_ms + step.from_s * 1000,
                 _ms(step.increment_s),
-                self.whole(_each(step)),
-                self.whole(Fraction(step.fee)),
+                self.whole(step.price, _ms(step.increment_s), step.per_s * 1000),
+                self.whole(step.fee) if step.fee else 0,
                 step,
             )
             for step in steps
@@ -252,7 +275,7 @@ def _spans(rungs: tuple[Rung, ...], connect_fee: int, free_ms: int) -> Iterable[
 
 def _bands(rate: Rate, making: _Making, base: Ladder | None) -> Bands:
     ladders = tuple(
-        making.ladder(band, Fraction(rate.connect_fee if band.connect_fee is None else band.connect_fee), band.steps)
+        making.ladder(band, rate.connect_fee if band.connect_fee is None else band.connect_fee, band.steps)
         for band in rate.bands
     )
     return Bands(
@@ -277,8 +300,7 @@ def _limits(conditions: Conditions, scale: int, making: _Making) -> Limits | Non
         most_units=None if cuts else most_units,
         cut_units=most_units if cuts else None,
         surcharges=tuple(
-            Due(due.after_s * 1000, making.whole(Fraction(due.amount)), due.every_s * 1000)
-            for due in conditions.surcharges
+            Due(due.after_s * 1000, making.whole(due.amount), due.every_s * 1000) for due in conditions.surcharges
         ),
     )
 
