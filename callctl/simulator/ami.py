@@ -11,11 +11,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import cast
 
 from billing.ports import Clock
+from callctl.simulator.faults import Faults
 
 BANNER = b"Asterisk Call Manager/11.0.0\r\n"
 LINE_MAX = 1024  # as manager.c's inbuf: a longer line is refused
@@ -68,37 +69,6 @@ class Answer:
 
     act: Callable[[Session, Request], None]
     needs: frozenset[str] = frozenset()
-
-
-@dataclass
-class Faults:
-    """What goes wrong between the switch and its client. Each order holds for `times` times, then all is well."""
-
-    events: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
-    answers: dict[str, list[str | None]] = field(default_factory=dict)
-
-    def drop(self, event: str, times: int = 1) -> None:
-        """The next events of this name never arrive."""
-        self._order(event, (), times)
-
-    def duplicate(self, event: str, times: int = 1) -> None:
-        """The next events of this name arrive twice."""
-        self._order(event, (0.0, 0.0), times)
-
-    def delay(self, event: str, by_s: float, times: int = 1) -> None:
-        """The next events of this name arrive late, so out of order; their time stamps stay true."""
-        self._order(event, (by_s,), times)
-
-    def mute(self, action: str, times: int = 1) -> None:
-        """The next actions of this name are neither carried out nor answered."""
-        self.answers.setdefault(action.lower(), []).extend([None] * times)
-
-    def fail(self, action: str, message: str, times: int = 1) -> None:
-        """The next actions of this name are answered with this error."""
-        self.answers.setdefault(action.lower(), []).extend([message] * times)
-
-    def _order(self, event: str, delays: tuple[float, ...], times: int) -> None:
-        self.events.setdefault(event, []).extend([delays] * times)
 
 
 _ROW_NAMES = {"CoreShowChannels": "CoreShowChannel", "DBGet": "DBGetResponse", "DBGetTree": "DBGetTreeResponse"}

@@ -18,9 +18,11 @@ from typing import Self
 
 from billing.ports import Clock
 from callctl.simulator.actions import answers
-from callctl.simulator.ami import AmiServer, AmiUser, Faults, Request
+from callctl.simulator.ami import AmiServer, AmiUser, Request
+from callctl.simulator.calls import SimulatedCall
 from callctl.simulator.channels import Channel
-from callctl.simulator.dialplan import DOOR, SimulatedCall, noted
+from callctl.simulator.dialplan import DOOR, begin, noted
+from callctl.simulator.faults import Faults, Outage
 from callctl.simulator.plans import CallPlan
 
 EVENTS_NEEDED = ("AsyncAGIStart", "DialEnd", "Hangup")
@@ -74,7 +76,7 @@ class SimulatedAsterisk:
         self._names: dict[str, Channel] = {}
         self._name_no = 0
         self._unique_no = 0
-        self._link_timer: asyncio.TimerHandle | None = None
+        self._outage = Outage(self.ami)
 
     async def __aenter__(self) -> Self:
         """Listen."""
@@ -86,7 +88,7 @@ class SimulatedAsterisk:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening; every call is lost."""
-        self._stop_link_timer()
+        self._outage.forget()
         self._lose_calls()
         self.ami.shut()
 
@@ -109,7 +111,7 @@ class SimulatedAsterisk:
         channel.caller_num = _NOT_NUMBER.sub("", plan.caller)
         channel.account_code = "" if plan.inbound else plan.account_code
         self.calls[call] = None
-        call.offer(channel, plan)
+        begin(call, self, channel, plan)
         return call
 
     # --- what the dialplan needs
@@ -189,13 +191,7 @@ class SimulatedAsterisk:
 
     def cut_link(self, seconds: float, *, silent: bool = False) -> None:
         """Break the manager's link for a while: reset and refused or, `silent`, stuck until then."""
-        self._stop_link_timer()
-        if silent:
-            self.ami.silent = True
-        else:
-            self.ami.cut = True
-            self.ami.drop_all()
-        self._link_timer = self.loop.call_later(seconds, self._mend_link)
+        self._outage.begin(seconds, silent=silent)
 
     def restart(self, down_s: float = 0.05) -> None:
         """Kill the switch and start it again: no event tells of the calls; AstDB stays."""
@@ -207,16 +203,6 @@ class SimulatedAsterisk:
     def send_raw(self, data: bytes) -> None:
         """Write these very bytes to every client."""
         self.ami.send_raw(data)
-
-    def _mend_link(self) -> None:
-        self._link_timer = None
-        self.ami.cut = False
-        self.ami.thaw()
-
-    def _stop_link_timer(self) -> None:
-        if self._link_timer is not None:
-            self._link_timer.cancel()
-            self._link_timer = None
 
     def _lose_calls(self) -> None:
         for channel in self.channels.values():

@@ -10,10 +10,10 @@ import asyncio
 import re
 from dataclasses import replace
 from datetime import datetime
-from enum import Enum, auto
 from typing import Protocol
 
 from billing.ports import Clock
+from callctl.simulator.calls import Phase, SimulatedCall
 from callctl.simulator.channels import CAUSES, SIP_OF_CAUSE, Channel, seconds
 from callctl.simulator.plans import BlindTransfer, CallFacts, CallPlan, Side, Then
 
@@ -45,94 +45,20 @@ class Board(Protocol):
         """Forget a call that is over."""
 
 
-class Phase(Enum):
-    """Where an attempt's channel is."""
-
-    WAITING = auto()
-    RINGING = auto()
-    TALKING = auto()
-    OVER = auto()
-
-
-class SimulatedCall:
-    """One plan carried out. `legs`: facts of each offer in order; `facts` is the first one's."""
-
-    def __init__(self, board: Board, plan: CallPlan) -> None:
-        self.board = board
-        self.plan = plan
-        self.attempts: list[Attempt] = []
-        self.legs: list[CallFacts] = []
-        self.channels: set[str] = set()
-        self._over: asyncio.Future[CallFacts] | None = None
-        self.ended = False
-
-    @property
-    def facts(self) -> CallFacts:
-        """What happened on the first billed leg."""
-        return self.legs[0]
-
-    @property
-    def call_id(self) -> str:
-        """The id of the first offer, without the switch's name."""
-        return self.attempts[0].call_id if self.attempts else ""
-
-    async def over(self) -> CallFacts:
-        """Wait until no channel of the call is left."""
-        if not self.ended:
-            if self._over is None:
-                self._over = self.board.loop.create_future()
-            await asyncio.shield(self._over)
-        return self.facts
-
-    def hang_up(self, side: Side = Side.CALLER) -> None:
-        """Let somebody hang up now, whatever the plan says."""
-        self.attempts[-1].somebody_hangs_up(side)
-
-    def offer(self, channel: Channel, plan: CallPlan) -> None:
-        """Begin an attempt on a channel of this call."""
-        facts = CallFacts(offered_at=self.board.clock.now())
-        self.legs.append(facts)
-        attempt = Attempt(self, channel, plan, facts)
-        self.attempts.append(attempt)
-        self.channels.add(channel.unique_id)
-        attempt.offer()
-
-    def refuse_at_the_door(self, cause: int, sip: int) -> None:
-        """No extension matched: no channel is made, nothing is told."""
-        now = self.board.clock.now()
-        facts = CallFacts(offered_at=now, refused_cause=cause, refused_sip=sip, ended_at=now, cause=cause)
-        self.legs.append(facts)
-        self.finish()
-
-    def lose(self) -> None:
-        """The switch died under the call."""
-        for attempt in self.attempts:
-            attempt.lose()
-        self.finish()
-
-    def left(self, channel: Channel) -> None:
-        """A channel of the call is gone."""
-        self.channels.discard(channel.unique_id)
-        if not self.channels:
-            self.finish()
-
-    def finish(self) -> None:
-        """Say that the call is over, once."""
-        self.ended = True
-        self.board.forget(self)
-        if self._over is not None and not self._over.done():
-            self._over.set_result(self.facts)
+def begin(call: SimulatedCall, board: Board, channel: Channel, plan: CallPlan) -> None:
+    """Begin an attempt on a channel of a call."""
+    call.begin(Attempt(call, board, channel, plan))
 
 
 class Attempt:
     """A channel's way from an offer to the end of what it dialled."""
 
-    def __init__(self, call: SimulatedCall, channel: Channel, plan: CallPlan, facts: CallFacts) -> None:
+    def __init__(self, call: SimulatedCall, board: Board, channel: Channel, plan: CallPlan) -> None:
         self.call = call
-        self.board = call.board
+        self.board = board
         self.channel = channel
         self.plan = plan
-        self.facts = facts
+        self.facts = CallFacts(offered_at=board.clock.now())
         self.direction = "inbound" if plan.inbound else "outbound"
         self.phase = Phase.WAITING
         self.leg: Channel | None = None
@@ -324,10 +250,10 @@ class Attempt:
         stays.hangup_source = stays.name
         if stays is leg:
             self._end_leg(16, stays.name)
-            self.call.offer(goes, plan)
+            begin(self.call, self.board, goes, plan)
         else:
             self.leg = None
-            self.call.offer(goes, plan)
+            begin(self.call, self.board, goes, plan)
             self._end_channel(16)
 
     # --- the switch and its manager

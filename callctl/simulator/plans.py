@@ -40,6 +40,7 @@ class CallPlan:
     """One call attempt as its people mean it. `account_code` is that of the phone: for an inbound call, the one called.
 
     `patience_s`: how long the caller waits for an admission before giving up; None waits as long as the switch does.
+    `said`: what else the caller's INVITE says, by the channel variable that FreeSWITCH puts it into.
     """
 
     account_code: str
@@ -52,6 +53,7 @@ class CallPlan:
     inbound: bool = False
     transfer: BlindTransfer | None = None
     patience_s: float | None = None
+    said: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)

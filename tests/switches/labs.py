@@ -12,12 +12,14 @@ from typing import TypeVar
 from pydantic import SecretStr
 
 from billing.ports import SystemClock, SystemIds
-from billing.settings import AsteriskSettings
+from billing.settings import AsteriskSettings, FreeswitchSettings
 from callctl.simulator.asterisk import CONTROLLER, SimulatedAsterisk
-from callctl.simulator.dialplan import SimulatedCall
+from callctl.simulator.calls import SimulatedCall, SimulatedSwitch
+from callctl.simulator.freeswitch import PASSWORD, SimulatedFreeswitch
 from callctl.simulator.plans import CallPlan
 from callctl.switches.asterisk import AsteriskSwitch
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, LinkUp, Switch, SwitchEvent
+from callctl.switches.freeswitch import FreeSwitch
 
 Event = TypeVar("Event", bound=SwitchEvent)
 PATIENCE_S = 8.0
@@ -65,9 +67,11 @@ class Lab:
     """One switch of one kind, adapter started and linked."""
 
     switch: Switch
-    sim: SimulatedAsterisk
+    sim: SimulatedSwitch
     told: Told
     words: Words
+    late_s: float = 0.1
+    """How much later than asked for the switch itself, without its controller, may end a call."""
 
     def id_of(self, call: SimulatedCall, attempt: int = 0) -> str:
         """Return the call id the adapter must use."""
@@ -119,5 +123,26 @@ async def asterisk_lab() -> AsyncIterator[Lab]:
         try:
             await told.wait(LinkUp)
             yield Lab(switch, sim, told, ASTERISK_WORDS)
+        finally:
+            await switch.stop()
+
+
+FREESWITCH_WORDS = Words(
+    offered="CHANNEL_PARK", answered="CHANNEL_ANSWER", ended="CHANNEL_HANGUP_COMPLETE", list_calls="show",
+    limit="sched_api",
+)  # fmt: skip
+
+
+@asynccontextmanager
+async def freeswitch_lab(*, latency_s: float = 0.0) -> AsyncIterator[Lab]:
+    """Give a linked FreeSWITCH."""
+    async with SimulatedFreeswitch(clock=SystemClock(), rng=Random(1), latency_s=latency_s) as sim:
+        settings = FreeswitchSettings(name="fs", host="127.0.0.1", port=sim.port, password=SecretStr(PASSWORD))
+        switch = FreeSwitch(settings, clock=SystemClock(), ids=SystemIds())
+        told = Told()
+        await switch.start(told)
+        try:
+            await told.wait(LinkUp)
+            yield Lab(switch, sim, told, FREESWITCH_WORDS, late_s=2.0)
         finally:
             await switch.stop()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callctl.simulator.dialplan import SimulatedCall
+from callctl.simulator.calls import SimulatedCall
 from callctl.simulator.plans import CallPlan
 from callctl.switches.ami import AmiCounters, Framer
 from callctl.switches.asterisk import AsteriskSwitch
