@@ -338,7 +338,7 @@ def _lines(rate: Rate, talk_ms: int, at: datetime | None) -> Iterator[Line]:
     if fee:
         yield Line("connect fee", 0, price_text(fee))
     if terms.free_ms:
-        yield Line(f"the first {conditions.free_s} s are free", conditions.free_s, "0")
+        yield Line(f"no charge, as the first {conditions.free_s} s are free", conditions.free_s, "0")
     yield from _step_lines(terms, ladder, talk_ms, begin_ms)
     if limits is None:
         return
@@ -384,7 +384,7 @@ def _step_lines(terms: Terms, ladder: Ladder, talk_ms: int, begin_ms: int) -> It
 def _words(part: Part) -> str:
     step, band = part.step, part.band
     words = f"{price_text(step.price)} per {step.per_s} s, in increments of {step.increment_s} s"
-    return f"{band_text(band)}: {words}" if band is not None else words
+    return f"{words} ({band_text(band)})" if band is not None else words
 
 
 def band_text(band: Band) -> str:

@@ -108,8 +108,8 @@ def test_a_quote_says_the_price_at_a_time_and_why(home: Home) -> None:
     assert told["answered_at"] == "2026-01-05T17:59:50+01:00"
     assert told["steps"] == [
         {"what": "connect fee", "seconds": 0, "amount": "0.05"},
-        {"what": "day: 0.6 per 60 s, in increments of 1 s", "seconds": 10, "amount": "0.1"},
-        {"what": "night: 0.3 per 60 s, in increments of 1 s", "seconds": 60, "amount": "0.3"},
+        {"what": "0.6 per 60 s, in increments of 1 s (day)", "seconds": 10, "amount": "0.1"},
+        {"what": "0.3 per 60 s, in increments of 1 s (night)", "seconds": 60, "amount": "0.3"},
     ]
     people = home.ok(*words).out
     assert "Answered on Monday 2026-01-05 at 17:59:50, time of Europe/Berlin." in people

@@ -235,8 +235,8 @@ def test_a_price_tells_its_bands() -> None:
     """Each band has its line; a night that goes on after midnight is one."""
     priced = price(day_and_night(), 6 * HOUR + 10, at=at("2026-01-05T17:59:50"))
     assert priced.lines == (
-        Line("day: 1 per 1 s, in increments of 1 s", 10, "10"),
-        Line("night: 0.01 per 1 s, in increments of 1 s", 6 * HOUR, "216"),
+        Line("1 per 1 s, in increments of 1 s (day)", 10, "10"),
+        Line("0.01 per 1 s, in increments of 1 s (night)", 6 * HOUR, "216"),
     )
 
 
