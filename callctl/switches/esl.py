@@ -120,6 +120,7 @@ class EslLink:
         self._thread: threading.Thread | None = None
         self._watch: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
+        self._unasked: set[int] = set()
         self._doubt = asyncio.Event()
         self._seen: set[str] = set()
         self._failed = 0
@@ -163,7 +164,7 @@ class EslLink:
         """
         if not self.up or self._loop is None:
             raise EslDown(f"no link to {self.host}:{self.port}")
-        if len(self._pending) >= MAX_PENDING:
+        if len(self._pending) + len(self._unasked) >= MAX_PENDING:
             raise EslDown(f"{MAX_PENDING} commands wait for an answer already")
         self._numbers += 1
         request = Request(self._numbers, checked(command), self._loop.create_future())
@@ -196,7 +197,8 @@ class EslLink:
 
     def forget(self, request: Request) -> None:
         """Nobody waits for this answer."""
-        self._pending.pop(request.number, None)
+        if self._pending.pop(request.number, None) is not None:
+            self._unasked.add(request.number)
         request.future.cancel()
 
     # ---- in: the hub's thread posts, asyncio drains
@@ -233,7 +235,8 @@ class EslLink:
             case Answered(number=number, text=text):
                 request = self._pending.pop(number, None)
                 if request is None:
-                    self.counters.late += 1
+                    self.counters.late += number not in self._unasked
+                    self._unasked.discard(number)
                 elif not request.future.done():
                     request.future.set_result(text)
             case Stood(generation=generation):
@@ -284,6 +287,7 @@ class EslLink:
         self._fail_pending(EslDown("the link broke before the answer"))
 
     def _fail_pending(self, why: SwitchUnavailable) -> None:
+        self._unasked.clear()
         pending, self._pending = self._pending, {}
         for request in pending.values():
             if not request.future.done():

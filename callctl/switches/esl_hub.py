@@ -26,6 +26,8 @@ MAX_REPLY = 128 * 1024 * 1024
 HEADERS_END = b"\n\n"
 READ = 256 * 1024
 WRITE = 64 * 1024
+AWAKE_S = 10.0
+"""How long after the last event the switch is kept awake."""
 MARKER = 0
 """The number of no command."""
 
@@ -260,6 +262,7 @@ class Wire(InboundESL):  # type: ignore[misc]  # greenswitch has no types
                 event = parse_event(frame.body)
                 if event is None:
                     raise BadFrame("an event that is no JSON")
+                self.hub.stirred()
                 if not self.hub.post(Came(event)):
                     self.close("too many events")
             case "api/response":
@@ -334,6 +337,7 @@ class Hub:
         self._stopping = False
         self._break = ""
         self._generation = 0
+        self._awake_until = 0.0
 
     # ---- from asyncio's thread
 
@@ -412,6 +416,14 @@ class Hub:
         self.post(Broke(wire.why))
         return True
 
+    def stirred(self) -> None:
+        """An event came: while calls come and go, the switch is kept awake."""
+        loop = gevent.get_hub().loop
+        asleep = loop.now() >= self._awake_until
+        self._awake_until = loop.now() + AWAKE_S
+        if asleep:
+            self._woken.set()
+
     def _write(self, wire: Wire) -> None:
         """Send what is asked for, and in between a line feed: it wakes FreeSWITCH's listener, which else polls."""
         while not self._stopping and not wire.closed.is_set():
@@ -428,11 +440,18 @@ class Hub:
                 else:
                     wire._commands_sent.append(number)  # noqa: SLF001 - greenswitch's own FIFO
                     batch += data
-            with gevent.Timeout(self.timeout_s, OSError("it takes no more")):
-                wire.sock.sendall(batch or b"\n")
-            if not self._outbox:
-                self._woken.wait(self._nudge_s)
-                self._woken.clear()
+            if batch:
+                with gevent.Timeout(self.timeout_s, OSError("it takes no more")):
+                    wire.sock.sendall(batch)
+            if self._outbox:
+                continue
+            awake = gevent.get_hub().loop.now() < self._awake_until
+            self._woken.wait(self._nudge_s if awake else None)
+            if awake and not self._woken.is_set():
+                # As it is: gevent's own send would wait where there is no room, and that costs nothing to miss.
+                with contextlib.suppress(BlockingIOError):
+                    wire.sock._sock.send(b"\n")  # noqa: SLF001
+            self._woken.clear()
         if self._stopping and not wire.closed.is_set():
             with contextlib.suppress(OSError), gevent.Timeout(0.2, False):
                 wire.sock.sendall(b"exit\n\n")
