@@ -15,7 +15,7 @@ from billing.errors import Conflict, NotFound
 from billing.ledger import Applied, reverse
 from billing.models import Cdr
 from billing.reconcile.compare import Worth
-from billing.reconcile.records import SwitchCall
+from billing.reconcile.records import FORM, SwitchCall
 from billing.store import work
 from callctl.admission import Refused, Terms, decide
 from callctl.call import Call, ended_record
@@ -49,6 +49,8 @@ def price(switch: str, call: SwitchCall, catalogue: Catalogue) -> Priced | Worth
     """Make the record that was never made, or say why it cannot be."""
     if call.answered_at is None:
         return Worth(amount_micros=0, why="never answered: it costs nothing")
+    if call.source.endswith(FORM):
+        return Worth(why="it came as a form, which a caller can forge: set encode to base64 in json_cdr.conf")
     if not call.callee:
         return Worth(why="the switch's record does not say what number was called")
     offer = CallOffered(

@@ -258,6 +258,7 @@ class SwitchCdr(SQLModel, table=True):
     ended_at: datetime = Field(sa_type=UtcDateTime)
     talk_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
     cause: int
+    forgeable: bool
     received_at: datetime = Field(sa_type=UtcDateTime)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from billing.reconcile.asterisk import split
-from billing.reconcile.records import Leg, Unreadable, check, clean, from_us, key_of, whole
+from billing.reconcile.records import FORM, Leg, Unreadable, check, clean, from_us, key_of, whole
 
 MARK = "callctl-fs"
 NAMES = (
@@ -34,6 +34,8 @@ NAMES = (
     "end_uepoch",
     "hangup_cause_q850",
 )
+PERCENT = b"%7B"
+"""A brace, encoded."""
 PARTS = 4
 """direction|account|caller|callee"""
 BILLED_LEG, OTHER_LEG, FIRST_LEG = 3, 2, 1
@@ -64,13 +66,14 @@ def read_json(raw: bytes, source: str) -> Leg:
         for name, value in document["variables"].items()
         if isinstance(value, str)
     }
-    return _leg(told, _profile(document.get("callflow")), source)
+    as_form = raw[:3].upper() == PERCENT
+    return _leg(told, _profile(document.get("callflow")), source + FORM if as_form else source)
 
 
 def decoded(raw: bytes) -> str:
     """Return the JSON text of what may be JSON, percent-encoded JSON or base64 of JSON. Raises `Unreadable`."""
     text = raw.decode("utf-8", errors="replace").strip("\x00 \t\r\n\ufeff")
-    if text[:3].upper() == "%7B":
+    if text[:3].upper() == PERCENT.decode():
         return unquote(text, errors="replace")
     if not text.startswith("{"):
         try:

@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
 from billing.models import SwitchCdr
-from billing.reconcile.records import Leg
+from billing.reconcile.records import FORM, Leg
 from billing.store import insert_or_skip
 
 KEPT = timedelta(days=100)
@@ -40,6 +40,7 @@ def keep(session: Session, switch: str, leg: Leg, *, now: datetime) -> bool:
         "ended_at": leg.ended_at,
         "talk_ms": leg.talk_ms,
         "cause": leg.cause,
+        "forgeable": leg.source.endswith(FORM),
         "received_at": now,
     }
     written = insert_or_skip(session, SwitchCdr, [row], "id")
@@ -91,5 +92,5 @@ def _leg(row: SwitchCdr) -> Leg:
         ended_at=row.ended_at,
         talk_ms=row.talk_ms,
         cause=row.cause,
-        source="posted",
+        source="posted" + FORM if row.forgeable else "posted",
     )

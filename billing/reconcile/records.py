@@ -9,6 +9,10 @@ from datetime import UTC, datetime, timedelta
 MOST_LINE = 64 * 1024
 """The longest line or file of one record that is read, in bytes."""
 MOST_TEXT = 200
+FORM = " (form)"
+"""Ends the source of a record that came percent-encoded: FreeSWITCH leaves a %22 that a caller wrote as it is, so that
+it comes out as a quote mark, and the caller may have written part of the record himself.
+"""
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,80}(~[1-9][0-9]{0,5})?\Z")
 _DIGITS = re.compile(r"[0-9]{1,18}\Z")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

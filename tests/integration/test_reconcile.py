@@ -288,6 +288,7 @@ def test_only_what_was_settled_here_is_undone_here(engine: Engine, tree: Tree) -
         ({"account_code": "nobody"}, "nobody here"),
         ({"callee": "+1555"}, "no rate"),
         ({"callee": ""}, "what number"),
+        ({"source": "posted (form)"}, "forge"),
         ({"answered_at": None, "talk_ms": 0}, "never answered"),
     ],
 )
@@ -319,6 +320,14 @@ def test_a_post_is_kept_once(engine: Engine) -> None:
             "posted",
         )
         assert list(posted(session, "sw", LATER, LATER + timedelta(days=1))) == []
+
+
+def test_a_post_that_a_caller_could_forge_stays_marked(engine: Engine) -> None:
+    """What came as a form is known as that when it is compared."""
+    with work(engine) as session:
+        keep(session, "sw", leg("k", 31, source="posted (form)"), now=NOW)
+    with reading(engine) as session:
+        assert [one.source for one in posted(session, "sw", NOW, LATER)] == ["posted (form)"]
 
 
 def test_posts_are_read_in_pages_and_forgotten_in_time(engine: Engine) -> None:

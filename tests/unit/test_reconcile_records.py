@@ -312,3 +312,29 @@ def test_calls_of_a_period_only(scratch: Scratch, tmp_path: Path) -> None:
     assert list(scratch.calls(ended - timedelta(hours=1), ended)) == []
     assert len(list(scratch.calls(ended, ended + timedelta(seconds=1)))) == 1
     assert scratch.known(["1795420744.0", "other"]) == {"1795420744.0"}
+
+
+REAL = RECORDED.with_name("freeswitch-1.10")
+REAL_CALL = "233e5229-8996-4a4d-a6c2-e1ef217eed11"
+
+
+def test_real_freeswitch_records_of_both_modules_agree(scratch: Scratch) -> None:
+    """What FreeSWITCH 1.10 wrote of a call, as JSON of each leg and by the template, is one call of one length."""
+    done, found = read(scratch, REAL)
+    assert done.broken == []
+    call = found[REAL_CALL]
+    assert (call.controlled, call.direction, call.account_code, call.callee) == (True, "outbound", "cust-1", "49301")
+    assert abs(call.talk_ms - 2500) < 50
+    assert (call.cause, call.twice) == (16, False)
+    assert [other.controlled for key, other in found.items() if key != REAL_CALL] == [False]
+
+
+def test_what_came_percent_encoded_is_marked_as_forgeable() -> None:
+    """FreeSWITCH leaves a %22 in a form as it is: a name can end its string there and say what it likes after it."""
+    name = "%22,%22callctl_leg%22:%22" + B + "%22,%22x%22:%22"
+    honest = json.dumps({"variables": {**json_cdr()["variables"], "callctl_leg": "", "caller_id": "NAME"}})
+    as_posted = quote(honest, safe="").replace("NAME", name)
+    forged = read_json(as_posted.encode(), "posted")
+    assert forged.key == B, "the forgery works, which is why it is marked"
+    assert forged.source == "posted (form)"
+    assert read_json(honest.encode(), "posted").source == "posted"

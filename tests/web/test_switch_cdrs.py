@@ -98,6 +98,7 @@ def test_every_encoding_of_the_module_is_one_row(switch: Visitor, body: str, kin
         answer = send(switch, body, **{"content-type": kind})
         assert (answer.status_code, answer.text) == (200, said)
     (row,) = switch.world.rows(SwitchCdr)
+    assert row.forgeable == body.startswith("cdr=%7B")
     assert (row.switch, row.uuid, row.call_key, row.controlled) == ("fs1", B, A, True)
     assert (row.account_code, row.caller, row.callee, row.talk_ms) == ("delta", "100", "4930", 30_000)
     assert row.received_at == switch.world.clock.now()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from hmac import compare_digest
-from urllib.parse import parse_qs
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from fastapi import APIRouter, Request
@@ -19,7 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
 from billing.reconcile import posted
-from billing.reconcile.freeswitch import read_json
+from billing.reconcile.freeswitch import PERCENT, read_json
 from billing.reconcile.records import Leg, Unreadable
 from billing.settings import Settings
 from billing.store import work
@@ -69,22 +69,18 @@ def may_post(settings: Settings, name: str, authorization: str) -> bool:
 
 
 def document_of(body: bytes) -> bytes:
-    """Return what was posted: the field `cdr` of a form, or the whole body. Raises `Unreadable`.
+    """Return what was posted, still percent-encoded or in base64 if it was: the field `cdr` of a form, or all of it.
 
     By its look and not by its content type, which the module leaves out where `disable-100-continue` is set, and makes
     `application/x-www-form-base64-encoded` for base64.
     """
     if not body.startswith(FIELD):
         return body
-    coded = body.removeprefix(FIELD)
-    if coded[:3].upper() != b"%7B" and b"&" not in coded:
-        # base64 as it is: read as a form, its + would be spaces
-        return coded.replace(b"%2B", b"+").replace(b"%2F", b"/").replace(b"%3D", b"=").replace(b"%0A", b"\n")
-    try:
-        found = parse_qs(body.decode("ascii"), max_num_fields=10, strict_parsing=True, errors="replace")
-    except ValueError:
-        raise Unreadable("not a form") from None
-    return found["cdr"][0].encode()
+    coded = body.removeprefix(FIELD).partition(b"&")[0]
+    if coded[:3].upper() == PERCENT:
+        return coded.replace(b"+", b" ")
+    # base64 as it is: read as a form, its + would be spaces
+    return unquote_to_bytes(coded)
 
 
 def _token(authorization: str, name: str) -> str:

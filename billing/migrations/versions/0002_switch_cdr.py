@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("talk_ms", sa.BigInteger(), nullable=False),
         sa.Column("cause", sa.Integer(), nullable=False),
+        sa.Column("forgeable", sa.Boolean(), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_switch_cdr"),
         sa.UniqueConstraint("switch", "uuid", name="uq_switch_cdr_switch_uuid"),
