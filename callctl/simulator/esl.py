@@ -114,8 +114,8 @@ class Session(asyncio.Protocol):
         for each in lines:
             name, colon, value = each.partition(":")
             if colon:
-                headers[name.lower()] = value.lstrip(" ")
-        length = number(headers.get("content-length", "0"))
+                headers[name] = value.lstrip(" ")
+        length = number(lowered(headers).get("content-length", "0"))
         if not 0 <= length <= PACKET_MAX:
             self.close()
             return None
@@ -271,14 +271,14 @@ class Session(asyncio.Protocol):
             said = self.server.exchange.api(name, argument)
             self._api_says(f"-ERR {name} Command not found!\n" if said is None else said)
         elif word == "bgapi":
-            self._background(rest, headers)
+            self._background(rest, lowered(headers))
         else:
             command = COMMANDS.get(word)
             if command is None:
                 self.server.unknown_commands += 1
                 self.reply("-ERR command not found")
             else:
-                command(self, rest, headers, body)
+                command(self, rest, headers if word == "sendevent" else lowered(headers), body)
 
     def reply(self, text: str, *more: str) -> None:
         """Answer a command."""
@@ -389,3 +389,8 @@ class EslServer:
         """A channel is over."""
         for session in tuple(self.sessions):
             session.gone(uuid)
+
+
+def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers by their names in lower case."""
+    return {name.lower(): value for name, value in headers.items()}

@@ -133,7 +133,7 @@ def sendevent(session: Session, rest: str, headers: Mapping[str, str], body: str
     name, exchange = rest.strip().upper(), session.server.exchange
     name = name if name in EVENT_NAMES else "CUSTOM"
     uuid = make_uuid(exchange.rng)
-    more = {key: value for key, value in headers.items() if key != "content-length"} | {"Event-UUID": uuid}
+    more = {key: value for key, value in headers.items() if key.lower() != "content-length"} | {"Event-UUID": uuid}
     session.reply(f"+OK {uuid}")
     session.server.publish(name, lambda: exchange.event(name, more, body))
 

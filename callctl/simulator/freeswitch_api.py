@@ -256,9 +256,9 @@ def show(switch: Switch, argument: str) -> str:
     channels = list(switch.channels.values())
     match words[:1]:
         case ["channels"]:
-            rows = [channel.row(at) for at, channel in enumerate(channels)]
+            rows = [channel.row() for channel in channels]
         case ["calls"]:
-            rows = [channel.row(at) for at, channel in enumerate(channels) if channel.direction == "inbound"]
+            rows = [channel.row() for channel in channels if channel.direction == "inbound"]
         case _:
             return "-USAGE: channels|calls [count] [as json]\n"
     if words[1:2] == ["count"]:
@@ -348,6 +348,7 @@ COMMANDS: dict[str, Callable[[Switch, str], str]] = {
     "strepoch": strepoch,
     "version": version,
     "hostname": hostname,
+    "switchname": hostname,
     "echo": echo,
     "global_getvar": global_getvar,
     "module_exists": module_exists,

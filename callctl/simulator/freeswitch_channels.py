@@ -167,7 +167,7 @@ class Channel:
 
         return _VARIABLE.sub(value, text)
 
-    def row(self, number: int) -> dict[str, str]:
+    def row(self) -> dict[str, str]:
         """Return its line of `show channels`."""
         created = self.created // 1_000_000
         return {
@@ -189,7 +189,7 @@ class Channel:
             "read_rate": "8000" if self.answered else "",
             "hostname": "simulated",
             "callstate": self.call_state,
-            "call_uuid": self.call_uuid if number else "",
+            "call_uuid": self.call_uuid if self.other else "",
             "accountcode": self.variables.get("accountcode", ""),
         }
 
