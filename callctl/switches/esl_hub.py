@@ -307,6 +307,7 @@ class Wire(InboundESL):  # type: ignore[misc]  # greenswitch has no types
         self._run = False
         self.closed.set()
         self._auth_request_event.set()
+        self.hub.look_up()
         if self.sock is not None:
             with contextlib.suppress(OSError):
                 self.sock.close()
@@ -415,6 +416,10 @@ class Hub:
             wire.close("closed")
         self.post(Broke(wire.why))
         return True
+
+    def look_up(self) -> None:
+        """Have the writer look what there is to do."""
+        self._woken.set()
 
     def stirred(self) -> None:
         """An event came: while calls come and go, the switch is kept awake."""
