@@ -28,6 +28,10 @@ from callctl.simulator.plans import CallPlan
 
 PASSWORD = "simulated"  # noqa: S105 - a switch that exists only in this process
 NOTICE = 5
+CONTEXTS = (
+    "callctl-out", "callctl-in", "callctl-transfer", "callctl-offer", "callctl-wait", "callctl-dial",
+    "callctl-answered", "callctl-route-out", "callctl-route-in",
+)  # fmt: skip
 
 
 class SimulatedFreeswitch:
@@ -41,6 +45,7 @@ class SimulatedFreeswitch:
         password: str = PASSWORD,
         host: str = "127.0.0.1",
         port: int = 0,
+        contexts: tuple[str, ...] = CONTEXTS,
         latency_s: float = 0.0,
         gosub_s: float = 0.0,
     ) -> None:
@@ -56,6 +61,7 @@ class SimulatedFreeswitch:
         self.calls: dict[SimulatedCall, None] = {}
         self.db: dict[str, str] = {}
         self.globals: dict[str, str] = {"hostname": "simulated", "local_ip_v4": "192.0.2.1"}
+        self.contexts = contexts
         self.gosub_s = gosub_s
         self.calls_placed = 0
         self.started = micros(clock)

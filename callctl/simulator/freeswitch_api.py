@@ -12,6 +12,9 @@ from callctl.simulator.freeswitch_channels import CAUSES, EPOCH, LIMIT, Channel,
 
 GONE = "-ERR No such channel!\n"
 VERSION = "FreeSWITCH Version 1.10.12-release+simulated (git simulated 64bit)"
+MODULES = frozenset({
+    "mod_commands", "mod_dialplan_xml", "mod_dptools", "mod_event_socket", "mod_hash", "mod_sofia", "mod_tone_stream",
+})  # fmt: skip
 MAX_VARIABLES = 64
 TRANSFER_WORDS = (2, 5)
 
@@ -23,6 +26,7 @@ class Switch(Protocol):
     channels: dict[str, Channel]
     db: dict[str, str]
     globals: dict[str, str]
+    contexts: tuple[str, ...]
     calls_placed: int
     started: int
 
@@ -323,9 +327,15 @@ def global_getvar(switch: Switch, argument: str) -> str:
 
 def module_exists(_switch: Switch, argument: str) -> str:
     """Say whether a module is loaded."""
-    return (
-        "true" if argument in {"mod_hash", "mod_commands", "mod_dptools", "mod_sofia", "mod_event_socket"} else "false"
-    )
+    return "true" if argument in MODULES else "false"
+
+
+def xml_locate(switch: Switch, argument: str) -> str:
+    """Tell a context of the dialplan; its extensions are not shown."""
+    words = argument.split()
+    if words[:3] == ["dialplan", "context", "name"] and words[3:4] and words[3] in switch.contexts:
+        return f'<context name="{words[3]}">\n  <extension name="{words[3]}"/>\n</context>\n'
+    return "-ERR not found\n"
 
 
 COMMANDS: dict[str, Callable[[Switch, str], str]] = {
@@ -352,4 +362,5 @@ COMMANDS: dict[str, Callable[[Switch, str], str]] = {
     "echo": echo,
     "global_getvar": global_getvar,
     "module_exists": module_exists,
+    "xml_locate": xml_locate,
 }
