@@ -292,6 +292,15 @@ async def test_a_time_out_is_short(esl: ScriptedEsl) -> None:
         assert link.counters.timeouts == 1
 
 
+async def test_a_command_meant_for_another_connection_is_not_sent(esl: ScriptedEsl) -> None:
+    """What was written down while a connection broke belongs to no other."""
+    async with linked(esl) as (link, _):
+        link._hub.send(link._generation + 1, 99, "api uuid_kill x")
+        link._hub.send(link._generation - 1, 99, "api uuid_kill x")
+        assert await link.ask("api echo 1") == "1"
+        assert not esl.asked("uuid_kill")
+
+
 async def test_a_switch_that_says_nothing_any_more_is_noticed(esl: ScriptedEsl) -> None:
     """A ping without an answer breaks the link."""
     async with linked(esl) as (_, heard):

@@ -258,6 +258,16 @@ async def test_a_channel_whose_leg_lives_on_does_not_end_the_call(esl: ScriptedE
         assert told.of(CallEnded) == []
 
 
+async def test_a_channel_says_itself_that_its_leg_has_answered(esl: ScriptedEsl) -> None:
+    """After a restart of the controller nothing is remembered: the channel's own variable keeps the call alive."""
+    async with switched(esl) as (_, told):
+        esl.say(offer_over("BLIND_TRANSFER", "16", variable_callctl_over=A))
+        esl.say(offer_over("BLIND_TRANSFER", "16", variable_callctl_over=f"{A}~3"))
+        await told.wait(CallEnded)
+        await asyncio.sleep(0.05)
+        assert len(told.of(CallEnded)) == 1
+
+
 async def test_a_leg_that_offered_too_is_told_as_both(esl: ScriptedEsl) -> None:
     """A transferred leg whose own offer rang in vain: one call with its times, one that was never answered."""
     async with switched(esl) as (_, told):
