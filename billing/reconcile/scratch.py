@@ -95,7 +95,6 @@ class Scratch:
                     ended, talk_ms = last, (last - answered) // 1000
             told = (account, caller, callee, started, answered, ended, talk_ms, cause, source)
             self._put((key, controlled, rank, direction, *told))
-        self._db.execute("CREATE INDEX call_ended ON call (ended)")
 
     def span(self) -> tuple[datetime, datetime] | None:
         """Return when the first and the last call ended."""
