@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 
@@ -35,6 +36,7 @@ from callctl.switches.esl import EslCounters, EslEvent, EslLink, Request
 from callctl.switches.freeswitch_calls import CallTable, TrackedCall
 
 log = structlog.get_logger()
+Parsed = TypeVar("Parsed")
 
 MAX_HELD = 50_000
 """Events kept while the switch is being compared; beyond it they are dropped, and it is compared once more."""
@@ -46,6 +48,7 @@ ABSOLUTE_S = 10.0
 """Ends nearer than this are told as seconds from now."""
 SLOW_S = 0.25
 """A time told later than this says too little about the switch's clock."""
+LONG_TEXT = 256 * 1024
 TONE = "tone_stream://%(300,0,800)"
 
 
@@ -72,6 +75,7 @@ class FreeSwitch:
         self._held: deque[EslEvent] = deque()
         self._dropped = False
         self._stale: set[str] = set()
+        self._moves = 0
         self._ahead: timedelta | None = None
         self._comparison: asyncio.Task[None] | None = None
         self._told_up = False
@@ -139,7 +143,8 @@ class FreeSwitch:
             return Outcome.UNKNOWN
         before = call.deadline_group
         call.ends_at = None if left_s is None else self._switch_now() + timedelta(seconds=max(left_s, SHORTEST_S))
-        call.moved = True
+        self._moves += 1
+        call.moved, call.move = True, self._moves
         self._arm(call)
         commands = [f"api uuid_exists {call.leg}"]
         until = "none"
@@ -177,14 +182,15 @@ class FreeSwitch:
 
     async def live_calls(self) -> list[LiveCall]:
         """Ask what is noted and which channels live. Raises `SwitchUnavailable`."""
+        move = self._moves
         dump, listed = self.link.send(wire.DUMP), self.link.send(wire.CHANNELS)
-        notes = wire.parse_dump(await self.link.answer(dump))
-        channels = wire.parse_channels(await self.link.answer(listed))
+        notes = await _parsed(wire.parse_dump, await self.link.answer(dump))
+        channels = await _parsed(wire.parse_channels, await self.link.answer(listed))
         if notes.hostile:
             self.link.count_hostile("notes that nobody should have written")
         # The list lags behind: what it lacks is asked for by name before it counts as gone.
         living = (notes.channels() & channels) | await self._existing(notes.channels() - channels)
-        for call in self._calls.adopt(notes, living):
+        for call in self._calls.adopt(notes, living, move=move):
             self._arm(call)
         calls = wire.live_calls(self.name, notes, living, self._switch_now())
         self._calls.drop_missing({self._key(call.call_id) for call in calls})
@@ -449,6 +455,11 @@ class FreeSwitch:
 
     def _unknown_call(self) -> Outcome:
         return Outcome.GONE if self._told_up else Outcome.UNKNOWN
+
+
+async def _parsed(parse: Callable[[str], Parsed], text: str) -> Parsed:
+    """Parse, a long text beside the loop: thousands of calls must not keep one waiting."""
+    return await asyncio.to_thread(parse, text) if len(text) > LONG_TEXT else parse(text)
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:

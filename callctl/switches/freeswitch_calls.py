@@ -25,6 +25,8 @@ class TrackedCall:
     """When it is to end, by the switch's clock; None: never by itself."""
     moved: bool = False
     """Its end was moved: the deadline is no longer the dialplan's own."""
+    move: int = 0
+    """The last move of its end: an older picture of the switch says nothing about it."""
     admitted: Outcome | None = None
     refusal: Refusal | None = None
     ended_by_us: bool = False
@@ -61,21 +63,28 @@ class CallTable:
             call = self._by_key[key] = TrackedCall(key, wire.split_key(key)[0], facts)
         return call
 
-    def adopt(self, notes: wire.Notes, living: set[str]) -> list[TrackedCall]:
-        """Remember the calls that are noted on the switch; return those that talk."""
+    def adopt(self, notes: wire.Notes, living: set[str], *, move: int) -> list[TrackedCall]:
+        """Remember the calls that are noted on the switch; return those whose end is news.
+
+        `move` is the last move of an end before the switch was asked.
+        """
         for key, (state, facts) in notes.offers.items():
             if wire.split_key(key)[0] in living:
                 call = self.track(key, facts)
                 if state is wire.OfferState.ADMITTED:
                     call.admitted = Outcome.DONE
-        talking = []
+        moved = []
         for key, note in notes.legs.items():
             if note.ended_at is None and note.leg in living:
                 call = self.track(key, note.facts)
                 call.admitted, call.leg, call.answered_at = Outcome.DONE, note.leg, note.answered_at
-                call.ends_at, call.moved = notes.ends_at(key, note), key in notes.until
-                talking.append(call)
-        return talking
+                if call.move > move:
+                    continue
+                ends_at = notes.ends_at(key, note)
+                if ends_at != call.ends_at or (ends_at is not None and call.timer is None):
+                    moved.append(call)
+                call.ends_at, call.moved = ends_at, key in notes.until
+        return moved
 
     def forget(self, call: TrackedCall) -> None:
         """The call is over."""

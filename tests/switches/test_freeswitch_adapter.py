@@ -528,6 +528,30 @@ async def test_notes_that_were_forged_are_nobodys(esl: ScriptedEsl) -> None:
         assert switch.counters.hostile == 1
 
 
+async def test_an_older_picture_does_not_move_an_end_back(esl: ScriptedEsl) -> None:
+    """A call extended while the switch is asked for its calls ends when it was extended to, not before."""
+    async with switched(esl) as (switch, told):
+        call_id = await talking(esl, switch, told, grant="0.400")
+        answered_at = told.of(CallAnswered)[0].at
+        esl.answers["hash_dump"] = lambda _: dump(f"callctl_leg_{A}/{note(micros(answered_at), grant='0.400')}")
+        esl.answers["show"] = lambda _: channels(B)
+        asking = asyncio.create_task(switch.live_calls())
+        await asyncio.sleep(0)
+        assert await switch.set_limit(call_id, 30) is Outcome.DONE
+        await asking
+        await asyncio.sleep(0.5)
+        assert not esl.asked("uuid_kill")
+
+
+async def test_thousands_of_calls_keep_nobody_waiting(esl: ScriptedEsl) -> None:
+    """A long list is read beside the loop; it is as whole as a short one."""
+    async with switched(esl) as (switch, _):
+        now, names = micros(SystemClock().now()), [f"{number:08x}-1" for number in range(5_000)]
+        esl.answers["hash_dump"] = lambda _: dump(*(f"callctl_leg_{name}/{note(now, leg=name)}" for name in names))
+        esl.answers["show"] = lambda _: channels(*names)
+        assert len(await switch.live_calls()) == 5_000
+
+
 async def test_a_record_says_when_and_by_whom(esl: ScriptedEsl) -> None:
     """The switch's note of an ended leg; none while it lives, none for a call that never was."""
     async with switched(esl) as (switch, _):
