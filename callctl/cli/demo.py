@@ -44,7 +44,7 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The panel's port; the next free one is taken.")] = 8080,
     seed: Annotated[int, typer.Option(help="Another number, other traffic.")] = 1,
 ) -> None:
-    """Show a whole system with simulated calls; needs no settings and leaves nothing behind.
+    """Show a whole system with two simulated switches; needs no settings and leaves nothing behind.
 
     Status 1 where the books do not balance at the end.
     """
@@ -79,7 +79,10 @@ async def perform(shell: Shell, folder: Path, *, seconds: int | None, as_json: b
 
     with SignalWatch() as watch:
         if not as_json:
-            say("Starting a store, a credit server, a simulated Asterisk, the controller and the panel …", style="dim")
+            say(
+                "Starting store, credit server, two simulated switches, controller and panel …",
+                style="dim",
+            )
         building = show(folder, panel, web_port=port, random=random, clock=shell.clock, ids=shell.ids)
         async with building as made:
             console = people()
@@ -147,4 +150,4 @@ def summary(result: Result) -> None:
         say(finding, style="red")
     if result.balances_ok:
         people().print(Text("The books balance: every call has one record, every charge its postings.", style="green"))
-    people().print("Next: callctl init, then the README's five steps to your own Asterisk.", style="dim", markup=False)
+    people().print("Next: callctl init, then the README's five steps to your own switch.", style="dim", markup=False)

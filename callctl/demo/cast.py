@@ -6,7 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from callctl.demo.world import BUSY_LINE, CAST, CROWD, CUT, NO_MONEY, PREMIUM, SATELLITE, SAVED, Person
+from callctl.demo.world import (
+    ASTERISK,
+    BOTH,
+    BUSY_LINE,
+    CAST,
+    CROWD,
+    CUT,
+    FREESWITCH,
+    NO_MONEY,
+    PREMIUM,
+    SATELLITE,
+    SAVED,
+    Person,
+)
 from callctl.simulator.plans import CallPlan, Side, Then
 
 SCENES_EVERY_S = 48.0
@@ -19,9 +32,10 @@ NUMBERS = ("4930", "4989", "49151", "49172", "4420", "331", "1212", "53")
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Somebody calls."""
+    """Somebody calls, through one of the switches."""
 
     plan: CallPlan
+    switch: str = ASTERISK
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class Script:
             found.append(self._next[1])
             self._next = next(self._scenes)
         while self._crowd_at <= at_s:
-            found.append(Dial(self._somebody()))
+            found.append(Dial(self._somebody(), self.random.choice((ASTERISK, FREESWITCH))))
             self._crowd_at += self.random.expovariate(CALLS_PER_S)
         return found
 
@@ -83,14 +97,20 @@ def scenes() -> Iterator[tuple[float, Scene]]:
             # The money of the last act is gone: as much again, or the act could not be repeated.
             yield begin, TopUpDue(CUT, "0.50")
             yield begin, TopUpDue(SAVED, "1.20")
+            yield begin, TopUpDue(BOTH, "3.00")
         yield begin + 0.5, Dial(to(SAVED, f"+{SATELLITE}773110", ring_s=0.5, talk_s=120.0))
-        yield begin + 1.0, Dial(to(CUT, "+4930555010", ring_s=0.5, talk_s=5.0) if not first else cut_call())
+        yield (
+            begin + 1.0,
+            Dial(to(CUT, "+4930555010", ring_s=0.5, talk_s=5.0) if not first else cut_call(), FREESWITCH),
+        )
+        yield begin + 1.5, Dial(to(BOTH, f"+{SATELLITE}773120", ring_s=0.5, talk_s=120.0))
+        yield begin + 1.7, Dial(to(BOTH, f"+{SATELLITE}773121", ring_s=0.5, talk_s=120.0), FREESWITCH)
         yield begin + 2.0, Dial(to(NO_MONEY, "+4930555020"))
         yield begin + 3.0, Dial(to(BUSY_LINE, "+4930555030", talk_s=30.0))
-        yield begin + 4.0, Dial(to(BUSY_LINE, "+4930555031"))
-        yield begin + 5.5, Dial(to("Studio Nova", f"+{PREMIUM}555040"))
+        yield begin + 4.0, Dial(to(BUSY_LINE, "+4930555031"), FREESWITCH)
+        yield begin + 5.5, Dial(to("Studio Nova", f"+{PREMIUM}555040"), FREESWITCH)
         yield begin + 7.0, TopUpDue(SAVED, "5.00")
-        yield begin + 14.0, Dial(to(NO_MONEY, "+4930555021"))
+        yield begin + 14.0, Dial(to(NO_MONEY, "+4930555021"), FREESWITCH)
         if not first:
             yield begin + 15.0, Dial(cut_call())
         yield begin + 30.0, Dial(to(NO_MONEY, "+4930555022"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from billing.credit.live import LiveCallView
 from billing.models import Cdr
+from callctl.demo.world import SWITCHES
 from callctl.news import News, NewsKind
 from rating.money import format_amount
 
@@ -115,7 +116,8 @@ class Feed:
             if call.call_id not in self._shown and call.call_id not in self._recorded:
                 self._shown.add(call.call_id)
                 held = f"{format_amount(call.held_micros)} {call.currency}"
-                self.say("admitted", call.account, f"admitted to {call.destination} {call.callee}, {held} held")
+                where = SWITCHES.get(call.switch, call.switch)
+                self.say("admitted", call.account, f"admitted on {where} to {call.destination}, {held} held")
 
     def record(self, cdr: Cdr) -> None:
         """Look at a call record, once."""

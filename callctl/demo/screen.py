@@ -14,17 +14,19 @@ from rich.text import Text
 from billing.credit.live import LiveCallView
 from billing.credit.store import WalletView
 from callctl.demo.feed import STYLES, Feed
-from callctl.demo.world import OWNER
+from callctl.demo.world import ASTERISK, FREESWITCH, OWNER, SWITCHES
 from rating.money import MICROS, format_amount
 
 WIDE = 112
 BAR_FULL_S = 8.0
 BAR_CELLS = 8
 LEAST_FEED = 5
+SHORT = {ASTERISK: "Ast", FREESWITCH: "FS"}
+"""How the switches are called where there is little room."""
 
 EXPLAINED = (
-    "A simulated Asterisk makes calls. callctl holds money before a phone rings, grants time slice by slice, "
-    "and ends a call when its money ends; money paid in meanwhile makes it longer."
+    "A simulated Asterisk and a simulated FreeSWITCH make calls. callctl holds money before a phone rings, grants time "
+    "slice by slice, and ends a call when its money ends; money paid in meanwhile makes it longer."
 )
 
 
@@ -83,6 +85,7 @@ class Scene:
         made.add_column("to", no_wrap=True, overflow="ellipsis", ratio=3)
         if wide:
             made.add_column("destination", no_wrap=True, overflow="ellipsis", ratio=3)
+        made.add_column("on", no_wrap=True, min_width=10 if wide else 3)
         made.add_column("state", no_wrap=True, min_width=7)
         made.add_column("talk", justify="right", no_wrap=True, min_width=4)
         made.add_column("paid time left", no_wrap=True, min_width=BAR_CELLS + 6)
@@ -114,6 +117,7 @@ class Scene:
         if wide:
             cells.append(Text(call.destination))
         cells += [
+            Text((SWITCHES if wide else SHORT).get(call.switch, call.switch)),
             Text(call.state, style="green" if talking else "cyan"),
             Text(talk),
             self.bar(call, last=last),

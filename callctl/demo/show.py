@@ -30,14 +30,18 @@ from callctl.app import CreditLink, credit_link, make_controller, open_engine, s
 from callctl.controller import Controller
 from callctl.demo.cast import Dial, Script, TopUpDue
 from callctl.demo.feed import Feed
-from callctl.demo.world import ACTOR, CURRENCY, demo_settings, settle_in
+from callctl.demo.world import ACTOR, ASTERISK, CURRENCY, FREESWITCH, demo_settings, settle_in
 from callctl.simulator.asterisk import CONTROLLER, SimulatedAsterisk
+from callctl.simulator.calls import SimulatedSwitch
+from callctl.simulator.freeswitch import SimulatedFreeswitch
 from rating.money import format_amount, parse_amount
 
 BEAT_S = 0.1
 WATCH_S = 0.25
 CLOSE_S = 15.0
 READY_S = 20.0
+LATENCY_S = 0.02
+"""How often a real FreeSWITCH looks for events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Show:
     """A demo that runs. `url` and `password` are the panel's; `calls` and `wallets` are renewed four times a second."""
 
     parts: PanelParts
-    switch: SimulatedAsterisk
+    switches: dict[str, SimulatedSwitch]
     controller: Controller
     accounts: dict[str, AccountView]
     url: str
@@ -138,8 +142,13 @@ class Show:
 
     @property
     def linked(self) -> bool:
-        """Whether the controller knows the switch's calls."""
+        """Whether the controller knows the calls of both switches."""
         return set(self.controller.watch.status.values()) == {"connected"}
+
+    @property
+    def calls_placed(self) -> int:
+        """Return how many calls people have made, on both switches."""
+        return sum(switch.calls_placed for switch in self.switches.values())
 
     async def look(self) -> None:
         """Look at live calls, wallets and new records, as a panel does."""
@@ -152,7 +161,7 @@ class Show:
             view = self.accounts[account]
             if wallet := await link.credit.wallet(view.wallet_id):
                 self.wallets[view.id] = wallet
-        self.feed.counters.offered = self.switch.calls_placed
+        self.feed.counters.offered = self.calls_placed
 
     async def _watch(self) -> None:
         while True:
@@ -168,8 +177,8 @@ class Show:
 
     def _enact(self, scene: Dial | TopUpDue) -> None:
         match scene:
-            case Dial(plan):
-                self.switch.place(plan)
+            case Dial(plan, switch):
+                self.switches[switch].place(plan)
             case TopUpDue(account, amount):
                 task = asyncio.create_task(self._pay(account, parse_amount(amount)), name="demo-topup")
                 self._topups.add(task)
@@ -203,14 +212,15 @@ class Show:
                     asked.add(call.call_id)
                     await live.ask_hangup(HangupRequest(call.call_id, ACTOR, "the demo ends"))
             if self.parts.clock.monotonic() > deadline - CLOSE_S / 2:
-                for people in list(self.switch.calls):
+                for people in [call for switch in self.switches.values() for call in switch.calls]:
                     people.hang_up()
             await asyncio.sleep(BEAT_S)
         while await drain(self.parts.engine, self.parts.link.credit, clock=self.parts.clock):
             pass
 
     def _unfinished(self) -> bool:
-        return bool(self.switch.calls or self.controller.calls or self.controller.settler.backlog)
+        talking = any(switch.calls for switch in self.switches.values())
+        return bool(talking or self.controller.calls or self.controller.settler.backlog)
 
     async def _count(self) -> Result:
         with reading(self.parts.engine) as session:
@@ -220,7 +230,7 @@ class Show:
             cut = session.exec(select(func.count()).where(Cdr.reason == "credit_exhausted")).one()
             charged = session.exec(select(func.coalesce(func.sum(Cdr.cost_micros), 0))).one()
         return Result(
-            calls_offered=self.switch.calls_placed,
+            calls_offered=self.calls_placed,
             admitted=report.cdrs - refused,
             refused=refused,
             cut_at_zero=cut,
@@ -237,10 +247,20 @@ async def show(
     folder: Path, serve_panel: ServePanel, *, web_port: int, random: Random, clock: Clock, ids: Ids
 ) -> AsyncIterator[Show]:
     """Build everything in `folder`; take it down again in the opposite order."""
-    user = replace(CONTROLLER, secret=ids.secret())
-    async with SimulatedAsterisk(clock=clock, rng=random, users=(user,)) as switch:
+    secret = ids.secret()
+    user = replace(CONTROLLER, secret=secret)
+    async with (
+        SimulatedAsterisk(clock=clock, rng=random, users=(user,)) as asterisk,
+        SimulatedFreeswitch(clock=clock, rng=random, password=secret, latency_s=LATENCY_S) as freeswitch,
+    ):
+        switches: dict[str, SimulatedSwitch] = {ASTERISK: asterisk, FREESWITCH: freeswitch}
         settings = demo_settings(
-            folder, ami_port=switch.port, ami_user=user.name, ami_secret=user.secret, web_port=web_port
+            folder,
+            ami_port=asterisk.port,
+            ami_user=user.name,
+            esl_port=freeswitch.port,
+            secret=secret,
+            web_port=web_port,
         )
         engine = open_engine(settings)
         try:
@@ -250,7 +270,7 @@ async def show(
             with serving_credit(settings.credit) as url:
                 async with credit_link(settings.credit, url=url) as link:
                     parts = PanelParts(engine, link, settings, clock, ids)
-                    made = _make(parts, switch, accounts, password, random)
+                    made = _make(parts, switches, accounts, password, random)
                     async with _controlling(made.controller), serve_panel(parts) as address:
                         made.url = address
                         yield made
@@ -259,13 +279,17 @@ async def show(
 
 
 def _make(
-    parts: PanelParts, switch: SimulatedAsterisk, accounts: dict[str, AccountView], password: str, random: Random
+    parts: PanelParts,
+    switches: dict[str, SimulatedSwitch],
+    accounts: dict[str, AccountView],
+    password: str,
+    random: Random,
 ) -> Show:
     feed = Feed(lambda: 0.0, {account.id: account.name for account in accounts.values()})
     controller = make_controller(
         parts.settings, parts.engine, parts.link, clock=parts.clock, ids=parts.ids, listener=feed.hear
     )
-    made = Show(parts, switch, controller, accounts, "", password, Script(random), feed)
+    made = Show(parts, switches, controller, accounts, "", password, Script(random), feed)
     feed.elapsed_s = lambda: made.elapsed_s
     return made
 

@@ -11,7 +11,15 @@ from sqlalchemy.engine import Engine
 from billing.accounts import add_account, add_operator
 from billing.models import AccountKind, IdentityKind
 from billing.ports import Clock, Ids
-from billing.settings import AsteriskSettings, ControlSettings, CreditSettings, Settings, StoreSettings, WebSettings
+from billing.settings import (
+    AsteriskSettings,
+    ControlSettings,
+    CreditSettings,
+    FreeswitchSettings,
+    Settings,
+    StoreSettings,
+    WebSettings,
+)
 from billing.store import migrate, work
 from billing.tariffs import add_tariff, import_rates
 from billing.topups import top_up
@@ -23,7 +31,9 @@ from rating.tariff import Rounding, RoundingMode
 ACTOR = "demo"
 CURRENCY = "EUR"
 OWNER = "owner"
-SWITCH = "demo"
+ASTERISK, FREESWITCH = "asterisk", "freeswitch"
+SWITCHES = {ASTERISK: "Asterisk", FREESWITCH: "FreeSWITCH"}
+"""The two switches, and how they are called where people read."""
 
 SATELLITE, CUBA, PREMIUM = "870", "53", "4990"
 
@@ -52,8 +62,9 @@ prefix,destination,connect_fee,price,per_s,first_increment_s,increment_s,barred
 {SATELLITE},Satellite,0,6.60,60,1,1,
 """
 
-NO_MONEY, CUT, SAVED, BUSY_LINE = "Café Luna", "Taxi Anton", "Dr. Weiß", "Hotline Mini"
-"""Who plays which part: refused for lack of money, cut at zero, saved by a top-up, held to one call at a time."""
+NO_MONEY, CUT, SAVED, BUSY_LINE, BOTH = "Café Luna", "Taxi Anton", "Dr. Weiß", "Hotline Mini", "Spedition Lotz"
+"""Who plays which part: refused for lack of money, cut at zero, saved by a top-up, held to one call at a time whatever
+the switch, on both switches at once with the money of one wallet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ CAST = (
     Person(CUT, "anton", "+4930100002", "0.50"),
     Person(SAVED, "weiss", "+4930100003", "1.20"),
     Person(BUSY_LINE, "mini", "+4930100004", "20", max_calls=1),
+    Person(BOTH, "lotz", "+4930100005", "3"),
 )
 CROWD = (
     Person("Bäckerei Krug", "krug", "+4930200001", "25"),
@@ -86,7 +98,7 @@ CROWD = (
 )
 
 
-def demo_settings(folder: Path, *, ami_port: int, ami_user: str, ami_secret: str, web_port: int) -> Settings:
+def demo_settings(folder: Path, *, ami_port: int, ami_user: str, esl_port: int, secret: str, web_port: int) -> Settings:
     """Return settings whose files are all in `folder`. Slices are short, so that one sees renewals."""
     return Settings(
         store=StoreSettings.model_validate({"url": f"sqlite:///{folder}/callctl.db"}),
@@ -97,9 +109,10 @@ def demo_settings(folder: Path, *, ami_port: int, ami_user: str, ami_secret: str
         ),
         asterisk=(
             AsteriskSettings.model_validate(
-                {"name": SWITCH, "port": ami_port, "username": ami_user, "secret": ami_secret}
+                {"name": ASTERISK, "port": ami_port, "username": ami_user, "secret": secret}
             ),
         ),
+        freeswitch=(FreeswitchSettings.model_validate({"name": FREESWITCH, "port": esl_port, "password": secret}),),
     )
 
 

@@ -74,7 +74,7 @@ def test_ctrl_c_ends_a_demo_cleanly(temp: Path) -> None:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if "admitted to" in line:
+            if "admitted on" in line:
                 break
         time.sleep(1)
         process.send_signal(signal.SIGINT)
