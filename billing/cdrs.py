@@ -136,7 +136,7 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     known = [call_id for call_id in unique if call_id not in written]
     fresh = [unique[call_id] for call_id in unique if call_id in written]
     drafts = [_draft(call, ids[call.call_id]) for call in fresh if call.call_id in ids]
-    again = _applied_before(session, known)
+    again = applied_before(session, known)
     applied = post_many(session, drafts, now=now)
     charges = [row for call in fresh for row in _charges(call)]
     if charges:
@@ -259,7 +259,7 @@ def _draft(call: EndedCall, transaction_id: int) -> Draft:
     return Draft(f"call:{call.call_id}", "call", tuple(entries), f"switch:{call.switch}", id=transaction_id)
 
 
-def _applied_before(session: Session, call_ids: list[str]) -> list[Applied]:
+def applied_before(session: Session, call_ids: list[str]) -> list[Applied]:
     """Return the postings of calls that were settled before. A call's negative ones replace its hold."""
     rows: list[Applied] = []
     asked = (

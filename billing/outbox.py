@@ -14,10 +14,11 @@ from sqlalchemy import tuple_, update
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
+from billing.cdrs import applied_before
 from billing.credit.store import AccountState, ApplyCode, CreditStore, WalletState
 from billing.ledger import Applied
-from billing.models import Account, OutboxRow, Wallet, WalletKind
-from billing.ports import Clock
+from billing.models import Account, Cdr, OutboxRow, Wallet, WalletKind
+from billing.ports import Clock, to_ms
 from billing.store import reading, work
 
 log = structlog.get_logger(__name__)
@@ -53,13 +54,27 @@ async def drain(engine: Engine, credit: CreditStore, *, clock: Clock, most: int 
     return await apply_now(engine, credit, waiting, clock=clock) if waiting else 0
 
 
-async def sync_all(engine: Engine, credit: CreditStore) -> int:
+async def tell_again(engine: Engine, credit: CreditStore, call_ids: Sequence[str], *, clock: Clock) -> int:
+    """End the holds of calls that have their record; return how many calls have.
+
+    A live store that lost its last writes holds again for calls that were charged. Calls without a record are left.
+    """
+    recorded, postings = await asyncio.to_thread(_recorded, engine, call_ids)
+    if postings:
+        await apply_now(engine, credit, postings, clock=clock)
+    for call_id in recorded:
+        await credit.release(call_id, now_ms=to_ms(clock.now()))
+    return len(recorded)
+
+
+async def sync_all(engine: Engine, credit: CreditStore, *, mark: bool = True) -> int:
     """Set every wallet and account of the live store from SQL (after its data was lost, or at start).
 
-    Returns how many wallets; then the store is no longer `empty`.
+    Returns how many wallets; then the store is no longer `empty`, unless the caller `mark`s it later.
     """
     synced = await _sync(engine, credit, None)
-    await credit.mark_filled()
+    if mark:
+        await credit.mark_filled()
     return synced
 
 
@@ -84,6 +99,15 @@ def _states(engine: Engine, wallet_ids: Iterable[int] | None) -> tuple[list[Wall
             wallets.append(WalletState(wallet.id, wallet.balance_micros, wallet.seq, account.credit_limit_micros))
             accounts[account.id] = AccountState(account.id, account.status, account.max_calls, account.max_cps)
     return wallets, list(accounts.values())
+
+
+def _recorded(engine: Engine, call_ids: Sequence[str]) -> tuple[list[str], list[Applied]]:
+    with reading(engine) as session:
+        recorded: list[str] = []
+        for start in range(0, len(call_ids), MARK_CHUNK):
+            page = list(call_ids[start : start + MARK_CHUNK])
+            recorded += session.exec(select(Cdr.call_id).where(col(Cdr.call_id).in_(page)))
+        return recorded, applied_before(session, recorded)
 
 
 def _waiting(engine: Engine, most: int) -> list[Applied]:

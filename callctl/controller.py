@@ -95,6 +95,8 @@ class Controller:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
+        self._holds_lost = False
+        """The credit store lost its data, and the holds of our calls are not back yet."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -319,13 +321,19 @@ class Controller:
     ) -> Held | NotHeld:
         """Hold; where Redis does not know a wallet yet, bring it from SQL and try once more.
 
-        An extension that gets here has lost its hold with Redis' data: the call lives, so only the money is asked for.
+        An extension that gets here has lost its hold with Redis' data: the call lives, so only the money is asked for,
+        and not before every other call that lives has its own hold again. Raises `CreditUnavailable` until then.
         """
         adopting = isinstance(effect, machine.Extend)
+        if adopting and self._holds_lost:
+            raise CreditUnavailable("the holds of other calls are not back yet")
         reply = await self.credit.hold(
             call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, adopting=adopting
         )
         if isinstance(reply, NotHeld) and reply.code is HoldCode.UNKNOWN_WALLET:
+            if self._holds_lost or await self.credit.empty():
+                # Not a new wallet: everything is gone, and money may only be counted on when the holds are back.
+                raise CreditUnavailable("the live credit store has lost its data")
             await outbox.sync_all(self.engine, self.credit)
             reply = await self.credit.hold(
                 call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, adopting=adopting
@@ -404,21 +412,38 @@ class Controller:
     # -- loops ---------------------------------------------------------------------------------------------------------
 
     async def _follow_catalogue(self) -> None:
-        """Load the catalogue when it has moved; the first time also bring the credit store up to date."""
+        """Load the catalogue when it has moved; the first time also bring the credit store up to date.
+
+        Whatever is interrupted is done again from the start: no call is admitted before all of it has been done.
+        """
         while True:
             version = await asyncio.to_thread(self._catalogue_version)
             lost = await self.credit.empty()
-            if self.catalogue is None or self.catalogue.version != version or lost:
-                if lost:
-                    self._ready.clear()
+            if lost:
+                self._ready.clear()
+                self._holds_lost = True
+            if self.catalogue is None or self.catalogue.version != version or not self._ready.is_set():
                 self.catalogue = await asyncio.to_thread(self._load_catalogue)
-                await outbox.sync_all(self.engine, self.credit)
                 if lost:
-                    log.warning("credit_store_was_empty", live_calls=len(self.calls))
-                    await self.hold_again()
-                    await self.watch.all_compared(READY_S)
+                    await self._fill_again()
+                else:
+                    await outbox.sync_all(self.engine, self.credit)
                 self._ready.set()
             await asyncio.sleep(1.0)
+
+    async def _fill_again(self) -> None:
+        """The credit store is empty: bring wallets from SQL and holds from the calls that live, and only then mark it.
+
+        A controller that dies before the mark leaves a store that still counts as empty.
+        """
+        log.warning("credit_store_was_empty", live_calls=len(self.calls))
+        # What has ended must be in SQL: nothing holds its cost any more.
+        await self.settler.drained(READY_S)
+        await outbox.sync_all(self.engine, self.credit, mark=False)
+        await self.hold_again()
+        self._holds_lost = False
+        await self.watch.all_compared(READY_S)
+        await self.credit.mark_filled()
 
     def _catalogue_version(self) -> int:
         with reading(self.engine) as session:

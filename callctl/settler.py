@@ -59,6 +59,10 @@ class Settler:
         """Return how many ended calls are not settled yet."""
         return len(self._waiting)
 
+    def has(self, call_id: str) -> bool:
+        """Return whether a call that ended is still on its way."""
+        return call_id in self._waiting
+
     def resume(self, entries: list[Entry]) -> None:
         """Take up what an earlier controller left in the journal."""
         for entry in entries:
@@ -83,6 +87,7 @@ class Settler:
 
     async def run(self) -> None:
         """Settle batches for ever."""
+        self._something.set()  # begun anew after a break, something may wait already
         while True:
             await self._something.wait()
             self._something.clear()
@@ -97,10 +102,10 @@ class Settler:
         batch = [waiting for waiting in self._waiting.values() if not waiting.in_sql][:BATCH]
         try:
             applied = await self._into_sql(batch) if batch else ()
+            return await self._tell_redis(applied)
         except DBAPIError as error:
             log.warning("sql_unavailable", error=type(error).__name__, waiting=len(self._waiting))
             return False
-        return await self._tell_redis(applied)
 
     async def _into_sql(self, batch: list[Waiting]) -> tuple[Applied, ...]:
         """Write a batch; where one entry spoils it, write one by one and park that entry: all others go on."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
+from billing import outbox
 from billing.credit.store import OpenHold
 from billing.errors import CreditUnavailable
 from billing.ports import to_ms
@@ -40,6 +43,7 @@ class Watch:
         self.compared: set[str] = set()
         self._asked: dict[str, asyncio.Event] = {name: asyncio.Event() for name in controller.switches}
         self._linked: set[str] = set()
+        self._left_over: dict[str, set[str]] = {}
 
     def link_up(self, switch: str) -> None:
         """Compare as soon as a link stands."""
@@ -98,7 +102,7 @@ class Watch:
                 continue
             try:
                 await self.compare(switch)
-            except (SwitchUnavailable, CreditUnavailable) as error:
+            except (SwitchUnavailable, CreditUnavailable, SQLAlchemyError) as error:
                 log.warning("comparison_put_off", switch=switch.name, error=type(error).__name__)
                 await asyncio.sleep(1.0)
                 asked.set()
@@ -118,9 +122,28 @@ class Watch:
             await self._settle_vanished(switch, its.calls.get(call_id), asked_mono)
         for orphan in plan.orphans:
             await self._settle_orphan(switch, orphan)
+        await self._end_left_over(switch, holds)
         if switch.name not in self.compared:
             await its.board.show_all(switch.name)
         self.compared.add(switch.name)
+
+    async def _end_left_over(self, switch: Switch, holds: Sequence[OpenHold]) -> None:
+        """End holds of calls that are over and charged: a credit store that lost its last writes has them again."""
+        its = self._its
+        over = {
+            hold.call_id
+            for hold in holds
+            if hold.call_id.partition(":")[0] == switch.name
+            and (hold.finished or hold.call_id in its.ended)
+            and hold.call_id not in its.calls
+            and not its.settler.has(hold.call_id)
+        }
+        # Seen twice: a hold that ended between our look and now is the usual case.
+        again = sorted(over & self._left_over.get(switch.name, set()))
+        self._left_over[switch.name] = over
+        if again:
+            ended = await outbox.tell_again(its.engine, its.credit, again, clock=its.clock)
+            log.warning("holds_left_over", switch=switch.name, calls=len(again), ended=ended)
 
     async def _follow_living(self, switch: Switch, plan: recovery.Plan) -> None:
         its = self._its
