@@ -1,8 +1,8 @@
 """The AMI link: one login to an Asterisk, kept up for ever, that believes no more of what it reads than it must.
 
-It frames, bounds and matches what comes; it knows nothing of calls. panoramisk 1.4 renders the actions and is the
-protocol underneath; replaced here is what it gets wrong: it decodes chunk by chunk, merges repeated headers, waits for
-ever, and sends unanswered actions again after a reconnect.
+It frames, bounds and matches what comes; it knows nothing of calls. panoramisk 1.4 is the protocol underneath; replaced
+here is what it gets wrong: it decodes chunk by chunk, merges repeated headers, waits for ever, and sends unanswered
+actions again after a reconnect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from panoramisk.actions import Action
 from panoramisk.ami_protocol import AMIProtocol
 
 from billing.ports import Ids
@@ -99,22 +98,33 @@ def identity(text: str) -> str:
     return text.encode("latin-1").decode("utf-8")
 
 
-class Request(Action):  # type: ignore[misc]  # panoramisk has no types
+class Request:
     """An action on its way, and what has come back. With `tail`, its list items end with exactly these variables."""
+
+    __slots__ = ("action_id", "deadline", "future", "items_so_far", "name", "response", "tail", "wire")
 
     def __init__(
         self, name: str, fields: Iterable[tuple[str, str]], *, action_id: str, tail: Sequence[str] = ()
     ) -> None:
         """Raises `ValueError` where a value could be read as more than a value."""
-        rendered = {"Action": name, "ActionID": action_id, **dict(fields)}
-        for key, value in rendered.items():
-            if any(char in "\r\n\0" for char in key + value):
-                raise ValueError(f"AMI {name}: {key} holds a line break or NUL")
-        super().__init__({key: value.encode().decode("latin-1") for key, value in rendered.items()})
+        headers = [("Action", name), ("ActionID", action_id), *fields]
+        text = "".join([f"{key}: {value}\r\n" for key, value in headers])
+        if text.count("\r") != len(headers) or text.count("\n") != len(headers) or "\0" in text:
+            raise ValueError(f"AMI {name}: a header holds a line break or NUL")
+        self.wire = f"{text}\r\n".encode()
         self.name = name
+        self.action_id = action_id
         self.tail = tail
+        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.deadline = 0.0
         self.response: Lines | None = None
         self.items_so_far: list[Lines] = []
+
+    def fail(self, why: SwitchUnavailable) -> None:
+        """Tell who waits, if anybody does, that no answer will come."""
+        if not self.future.done():
+            self.future.set_exception(why)
+            self.future.exception()
 
     def is_item(self, lines: Lines) -> bool:
         """Tell whether `lines` is an item: for `tail`, by its last lines, which no caller's text can come after."""
@@ -143,12 +153,11 @@ class Request(Action):  # type: ignore[misc]  # panoramisk has no types
 
 def parse_frame(frame: bytes) -> tuple[Lines, bool]:
     """Return a frame's lines in order, and whether each is a header of bearable length."""
-    lines: Lines = []
-    clean = True
-    for line in frame.decode("latin-1").split("\r\n"):
-        name, colon, value = line.partition(":")
-        clean = clean and bool(colon) and len(line) <= MAX_LINE
-        lines.append((name, value.removeprefix(" ")))
+    parts = [line.partition(":") for line in frame.decode("latin-1").split("\r\n")]
+    lines = [(name, value[1:] if value[:1] == " " else value) for name, _, value in parts]
+    clean = "" not in [colon for _, colon, _ in parts]
+    if clean and len(frame) > MAX_LINE:
+        clean = all(len(name) + 1 + len(value) <= MAX_LINE for name, _, value in parts)
     return lines, clean
 
 
@@ -162,6 +171,7 @@ class Framer(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
         self.buffer = bytearray()
         self.scanned = 0
         self.skipping = False
+        self.unsent: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -213,6 +223,17 @@ class Framer(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
         self.lost.set()
         self.greeted.set()
 
+    def send(self, data: bytes) -> None:
+        """Write what is sent in this turn of the loop at its end, in one go."""
+        if not self.unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self.unsent.append(data)
+
+    def _flush(self) -> None:
+        unsent, self.unsent = self.unsent, []
+        if not self.transport.is_closing():
+            self.transport.write(b"".join(unsent))
+
     def close(self) -> None:
         """Break the connection now; it may be dead, so nothing is waited for."""
         self.transport.abort()
@@ -246,6 +267,7 @@ class AmiLink:
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._seen: set[str] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
 
     # ---- life
 
@@ -295,9 +317,10 @@ class AmiLink:
             protocol.close()
         pending, self._pending = self._pending, {}
         for request in pending.values():
-            if not request.future.done():
-                request.future.set_exception(AmiDown(f"the link broke before {request.name} was answered"))
-                request.future.exception()
+            request.fail(AmiDown(f"the link broke before {request.name} was answered"))
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
 
     async def _keep(self) -> None:
         pause_s, most_s = self._retry_s
@@ -343,7 +366,10 @@ class AmiLink:
     # ---- out
 
     def send(self, name: str, fields: Iterable[tuple[str, str]] = (), *, tail: Sequence[str] = ()) -> Request:
-        """Send now and return the request; several sent in a row are done in that order. Raises `AmiDown`."""
+        """Send and return the request; several sent in a row are done in that order. Raises `AmiDown`.
+
+        What is sent in one turn of the loop goes out together. A request has its time-out whether waited for or not.
+        """
         request = Request(name, fields, action_id=self._ids.secret(), tail=tail)
         protocol = self._protocol
         if protocol is None or self._lost.is_set():
@@ -351,20 +377,35 @@ class AmiLink:
         if len(self._pending) >= MAX_PENDING:
             raise AmiDown(f"{MAX_PENDING} actions wait for an answer already")
         self._pending[request.action_id] = request
-        protocol.transport.write(str(request).encode("latin-1"))
+        loop = asyncio.get_running_loop()
+        request.deadline = loop.time() + self._timeout_s
+        if self._sweeper is None or request.deadline < self._sweeper.when():
+            self._sweep_at(request.deadline)
+        protocol.send(request.wire)
         return request
 
     async def answer(self, request: Request) -> Reply:
         """Wait for the reply. Raises `AmiTimeout`, `AmiDown`."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                reply: Reply = await request.future
-        except TimeoutError as late:
-            self.counters.timeouts += 1
-            raise AmiTimeout(f"{request.name}: no answer in {self._timeout_s} s") from late
+            return await request.future
         finally:
             self._pending.pop(request.action_id, None)
-        return reply
+
+    def _sweep_at(self, when: float) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweeper = asyncio.get_running_loop().call_at(when, self._sweep)
+
+    def _sweep(self) -> None:
+        """Tell those whose time is over, with one timer for all: it is set for the oldest and rarely finds any."""
+        self._sweeper = None
+        now = asyncio.get_running_loop().time()
+        for request in [request for request in self._pending.values() if request.deadline <= now]:
+            self.counters.timeouts += 1
+            del self._pending[request.action_id]
+            request.fail(AmiTimeout(f"{request.name}: no answer in {self._timeout_s} s"))
+        if self._pending:
+            self._sweep_at(min(request.deadline for request in self._pending.values()))
 
     async def ask(self, name: str, fields: Iterable[tuple[str, str]] = (), *, tail: Sequence[str] = ()) -> Reply:
         """Send and wait for the reply. Raises `AmiTimeout`, `AmiDown`."""
@@ -400,7 +441,7 @@ class AmiLink:
             if key in headers and "chanvariable" not in key:
                 self.count_hostile("a header twice", name=decoded(lines[0][1]), header=decoded(name))
                 return
-            headers[key] = decoded(value)
+            headers[key] = value if value.isascii() else decoded(value)
         self._on_event(AmiEvent(headers["event"], headers))
 
     def count_garbage(self, data: bytes) -> None:
