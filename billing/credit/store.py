@@ -26,6 +26,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from billing.credit.batch import Scripts, unavailable
 from billing.errors import CreditUnavailable, TooLarge
 from billing.ledger import Applied
 
@@ -76,7 +77,7 @@ def answers() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise CreditUnavailable(f"the live credit store does not answer: {type(error).__name__}: {error}") from error
+        raise unavailable(error) from error
 
 
 class HoldCode(StrEnum):
@@ -187,6 +188,7 @@ class CreditStore:
     def __init__(self, redis: Redis, *, prefix: str = "callctl") -> None:
         self._redis = redis
         self._base = f"{{{prefix}}}:"
+        self._scripts = Scripts(redis)
         self._hold = self._script("hold")
         self._finish = self._script("finish")
         self._release = self._script("release")
@@ -403,8 +405,7 @@ class CreditStore:
         return self._redis.register_script(Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8"))
 
     async def _run(self, script: Any, keys: list[str], arguments: Sequence[str | int]) -> Any:
-        with answers():
-            return await script(keys=keys, args=arguments)
+        return await self._scripts.run(script, keys, arguments)
 
     async def _run_many(self, script: Any, calls: Sequence[ScriptCall]) -> list[Any]:
         if len(calls) == 1:
