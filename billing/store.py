@@ -7,6 +7,7 @@ once (call records, operations), then wallets by id, then everything else. SQLit
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,10 @@ def open_store(url: str) -> Engine:
 
 class Remembered(Refused):
     """A refusal that is stored under its operation: the unit of work that raises it is committed, not rolled back."""
+
+
+WAL_TRIES = 100
+WAL_PAUSE_S = 0.05
 
 
 @contextmanager
@@ -144,9 +149,23 @@ def _open_sqlite(where: URL) -> Engine:
 def _set_up_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
     # The driver would begin transactions by itself, late and without the write lock; `_begin_sqlite` does it instead.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Bring the file to WAL, once in its life. SQLite does not wait by itself where two processes do that at once."""
+    for attempt in range(WAL_TRIES):
+        try:
+            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if attempt == WAL_TRIES - 1:
+                raise
+            time.sleep(WAL_PAUSE_S)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

