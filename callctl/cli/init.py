@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from sqlmodel import Session, select
 
 from billing.accounts import add_operator
 from billing.models import Account, AccountKind, User
-from billing.settings import AsteriskSettings
 from billing.store import migrate, migrations_missing, work
 from billing.users import add_user
 from callctl.app import make_folder_of, open_engine, own_files_only
+from callctl.cli.init_switches import ASTERISK, FREESWITCH, no_switch, section_of
 from callctl.cli.output import JsonOption, count, people, print_json, say
-from callctl.cli.shell import Failed, Shell, shell_of
+from callctl.cli.shell import Shell, shell_of
 
-SECRET_ENV = "CALLCTL_AMI_SECRET"  # noqa: S105 - the name of a variable
 OWNER_ROLE = "owner"
 
 HEAD = """\
@@ -53,16 +50,6 @@ renew_before_s = 20.0
 controller_loss_grace_s = 0.0
 """
 
-NO_SWITCH = """
-# No switch yet. One section for each Asterisk; `callctl doctor` then says what is missing on its side.
-# [[asterisk]]
-# name = "pbx1"
-# host = "127.0.0.1"
-# port = 5038
-# username = "callctl"
-# secret = "as in manager.conf"
-"""
-
 
 def add_to(app: typer.Typer) -> None:
     """Hang this command into the command line."""
@@ -76,6 +63,9 @@ def init(
     asterisk_port: Annotated[int, typer.Option(min=1, max=65535, help="Its AMI port.")] = 5038,
     asterisk_name: Annotated[str, typer.Option(help="What callctl calls it: a-z, 0-9, -.")] = "pbx1",
     ami_user: Annotated[str, typer.Option(help="The section of its manager.conf.")] = "callctl",
+    freeswitch_host: Annotated[str | None, typer.Option(help="Where your FreeSWITCH is.")] = None,
+    freeswitch_port: Annotated[int, typer.Option(min=1, max=65535, help="Its event socket's port.")] = 8021,
+    freeswitch_name: Annotated[str, typer.Option(help="What callctl calls it: a-z, 0-9, -.")] = "fs1",
     operator: Annotated[str, typer.Option(help="Your own name, the root of all accounts.")] = "operator",
     currency: Annotated[str, typer.Option(help="Your currency.")] = "EUR",
     owner: Annotated[str, typer.Option(help="The login of the panel's owner.")] = "owner",
@@ -84,70 +74,30 @@ def init(
 ) -> None:
     """Make the settings file, the store, the operator account and an owner for the panel.
 
-    The AMI secret is asked for, or taken from CALLCTL_AMI_SECRET; never from the command line, where others can see it.
+    The switch's secret is asked for, or taken from CALLCTL_AMI_SECRET (Asterisk) or CALLCTL_ESL_PASSWORD (FreeSWITCH);
+    never from the command line, where others can see it.
     """
     shell = shell_of(ctx)
     own_files_only()
     written = force or not shell.config.exists()
     if written:
         asking = sys.stdin.isatty() and not as_json
-        if asterisk_host is None and asking:
-            asterisk_host = typer.prompt("Host of your Asterisk (empty: none yet)", default="", show_default=False)
-        switch = ""
-        if asterisk_host:
-            switch = switch_section(
-                read_asterisk(
-                    {
-                        "name": asterisk_name,
-                        "host": asterisk_host,
-                        "port": asterisk_port,
-                        "username": ami_user,
-                        "secret": ami_secret(asking=asking),
-                    }
-                )
-            )
-        write_privately(shell.config, HEAD + (switch or NO_SWITCH))
+        switches = section_of(
+            ASTERISK,
+            {"name": asterisk_name, "host": asterisk_host, "port": asterisk_port, "username": ami_user},
+            asking=asking,
+        ) + section_of(
+            FREESWITCH,
+            {"name": freeswitch_name, "host": freeswitch_host, "port": freeswitch_port},
+            asking=asking,
+        )
+        write_privately(shell.config, HEAD + (switches or no_switch()))
     report = prepare(shell, operator=operator, currency=currency, owner=owner)
     report = {"settings": str(shell.config), "settings_written": written, **report}
     if as_json:
         print_json(report)
     else:
         tell(report)
-
-
-def read_asterisk(values: dict[str, Any]) -> AsteriskSettings:
-    """Check what was given for a switch."""
-    try:
-        return AsteriskSettings.model_validate(values)
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False)]
-    raise Failed("; ".join(faults))  # outside the handler: pydantic's own error shows what was found
-
-
-def ami_secret(*, asking: bool) -> str:
-    """Get the secret without showing it."""
-    secret = os.environ.get(SECRET_ENV, "")
-    if not secret and asking:
-        secret = typer.prompt("Secret of the AMI user", hide_input=True)
-    if not secret:
-        raise typer.BadParameter(f"the AMI secret is missing: set {SECRET_ENV}", param_hint="--asterisk-host")
-    if not secret.isprintable():
-        raise Failed("the AMI secret must not hold control characters")
-    return secret
-
-
-def switch_section(asterisk: AsteriskSettings) -> str:
-    """Return the TOML of one Asterisk."""
-    # What JSON escapes, TOML reads the same way, as long as nothing is turned into surrogate pairs.
-    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in {
-        "name": asterisk.name,
-        "host": asterisk.host,
-        "port": asterisk.port,
-        "username": asterisk.username,
-        "secret": asterisk.secret.get_secret_value(),
-    }.items()}  # fmt: skip
-    lines = "\n".join(f"{key} = {value}" for key, value in quoted.items())
-    return f"\n# One section for each Asterisk: its manager interface (AMI).\n[[asterisk]]\n{lines}\n"
 
 
 def write_privately(path: Path, text: str) -> None:

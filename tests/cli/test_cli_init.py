@@ -86,3 +86,16 @@ def test_a_switch_that_cannot_be_written_makes_nothing(
     assert ran.status == status
     assert not secret or secret not in ran.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_init_names_a_freeswitch_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command connects an Asterisk, a FreeSWITCH, or both; each secret comes from its own variable."""
+    monkeypatch.setenv("CALLCTL_AMI_SECRET", SECRET)
+    monkeypatch.setenv("CALLCTL_ESL_PASSWORD", "ClueCon no more")
+    home = Home(tmp_path)
+    ran = home.ok("init", "--asterisk-host", "10.0.0.1", "--freeswitch-host", "10.0.0.2")
+    assert "no more" not in ran.out + ran.err
+    settings = read_settings(home.config)
+    assert (settings.freeswitch[0].name, settings.freeswitch[0].host) == ("fs1", "10.0.0.2")
+    assert settings.freeswitch[0].password.get_secret_value() == "ClueCon no more"
+    assert settings.asterisk[0].host == "10.0.0.1"
