@@ -21,7 +21,7 @@ class SwitchKind:
     section: str
     title: str
     model: type[AsteriskSettings | FreeswitchSettings]
-    key_of_secret: str
+    hidden_key: str
     from_variable: str
     option: str
     about: str
@@ -32,7 +32,7 @@ ASTERISK = SwitchKind(
     section="asterisk",
     title="Asterisk",
     model=AsteriskSettings,
-    key_of_secret="secret",
+    hidden_key="secret",
     from_variable="CALLCTL_AMI_SECRET",
     option="--asterisk-host",
     about="One section for each Asterisk: its manager interface (AMI).",
@@ -42,7 +42,7 @@ FREESWITCH = SwitchKind(
     section="freeswitch",
     title="FreeSWITCH",
     model=FreeswitchSettings,
-    key_of_secret="password",
+    hidden_key="password",
     from_variable="CALLCTL_ESL_PASSWORD",
     option="--freeswitch-host",
     about="One section for each FreeSWITCH: its event socket (ESL).",
@@ -69,8 +69,8 @@ def section_of(kind: SwitchKind, values: Mapping[str, str | int | None], *, aski
         host = typer.prompt(f"Host of your {kind.title} (empty: none)", default="", show_default=False)
     if not host:
         return ""
-    checked = _check(kind, {**values, "host": host, kind.key_of_secret: _secret(kind, asking=asking)})
-    given = {key: getattr(checked, key) for key in (*values, kind.key_of_secret)}
+    checked = _check(kind, {**values, "host": host, kind.hidden_key: _secret(kind, asking=asking)})
+    given = {key: getattr(checked, key) for key in (*values, kind.hidden_key)}
     # What JSON escapes, TOML reads the same way, as long as nothing is turned into surrogate pairs.
     lines = "\n".join(
         f"{key} = {json.dumps(value.get_secret_value() if isinstance(value, SecretStr) else value, ensure_ascii=False)}"
