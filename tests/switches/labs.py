@@ -134,8 +134,8 @@ FREESWITCH_WORDS = Words(
 
 
 @asynccontextmanager
-async def freeswitch_lab(*, latency_s: float = 0.0) -> AsyncIterator[Lab]:
-    """Give a linked FreeSWITCH."""
+async def freeswitch_lab(*, latency_s: float = 0.02) -> AsyncIterator[Lab]:
+    """Give a linked FreeSWITCH that looks for events as often as a real one."""
     async with SimulatedFreeswitch(clock=SystemClock(), rng=Random(1), latency_s=latency_s) as sim:
         settings = FreeswitchSettings(name="fs", host="127.0.0.1", port=sim.port, password=SecretStr(PASSWORD))
         switch = FreeSwitch(settings, clock=SystemClock(), ids=SystemIds())
