@@ -27,7 +27,7 @@ from billing.ports import Clock, Ids, to_ms
 from billing.settings import ControlSettings
 from billing.store import reading
 from callctl import call as machine
-from callctl import refusals
+from callctl import memory, refusals
 from callctl.admission import Refused, decide, dialled
 from callctl.board import Board
 from callctl.call import Call, Commanded, HangupAsked, HoldReplied, Input, MoneyGrew, Policy, Stage, Tick, step
@@ -428,6 +428,7 @@ class Controller:
                     await self._fill_again()
                 else:
                     await outbox.sync_all(self.engine, self.credit)
+                memory.settle_down()
                 self._ready.set()
             await asyncio.sleep(1.0)
 
