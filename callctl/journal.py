@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import orjson
 import structlog
 
 from billing.cdrs import EndedCall
 
 log = structlog.get_logger(__name__)
+
+SETTLED_WAIT_S = 0.2
+"""How long settled entries wait for a write that takes them along."""
 
 
 class JournalBroken(Exception):
@@ -43,6 +47,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._waiting: list[tuple[str, tuple[object, ...], asyncio.Future[None] | None]] = []
         self._flusher: asyncio.Task[None] | None = None
+        self._late: asyncio.TimerHandle | None = None
         self._db: sqlite3.Connection | None = None
         self._lock: IO[str] | None = None
         self.broken = False
@@ -57,7 +62,11 @@ class Journal:
 
     async def write(self, entry: Entry) -> None:
         """Return once the entry is on the disk. Writing the same call again changes nothing. Raises `JournalBroken`."""
-        body = json.dumps({"ended": entry.ended.to_json(), "held": entry.held}, separators=(",", ":"))
+        data = {"ended": entry.ended.to_json(), "held": entry.held}
+        try:
+            body = orjson.dumps(data).decode()
+        except TypeError:  # half a surrogate pair, say: it is ASCII then
+            body = json.dumps(data, separators=(",", ":"))
         await self._do("INSERT OR IGNORE INTO ended (call_id, body) VALUES (?, ?)", (entry.ended.call_id, body))
 
     async def park(self, call_id: str, why: str) -> None:
@@ -70,11 +79,14 @@ class Journal:
 
     def settled(self, call_ids: Iterable[str]) -> None:
         """Drop entries that SQL and Redis have; not waited for, since settling twice is harmless."""
-        for call_id in call_ids:
-            self._queue("DELETE FROM ended WHERE call_id = ?", (call_id,), None)
+        self._waiting += [("DELETE FROM ended WHERE call_id = ?", (call_id,), None) for call_id in call_ids]
+        if self._waiting and self._late is None:
+            # They go with the next entry that is written, and alone only where none comes.
+            self._late = asyncio.get_running_loop().call_later(SETTLED_WAIT_S, self._begin)
 
     async def close(self) -> None:
         """Write what waits, then close."""
+        self._begin()
         while self._flusher and not self._flusher.done():
             await asyncio.wait([self._flusher])
         if self._db is not None:
@@ -85,12 +97,15 @@ class Journal:
 
     async def _do(self, sql: str, values: tuple[object, ...]) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue(sql, values, done)
+        self._waiting.append((sql, values, done))
+        self._begin()
         await done
 
-    def _queue(self, sql: str, values: tuple[object, ...], done: asyncio.Future[None] | None) -> None:
-        self._waiting.append((sql, values, done))
-        if self._flusher is None or self._flusher.done():
+    def _begin(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+        if self._waiting and (self._flusher is None or self._flusher.done()):
             self._flusher = asyncio.get_running_loop().create_task(self._flush())
 
     async def _flush(self) -> None:
