@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import orjson
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
@@ -156,17 +157,26 @@ class LiveCalls:
         return {switch: (status, int(at_ms)) for switch, (status, at_ms) in _decoded(kept)}
 
     def _show(self, pipe: Pipeline, calls: Iterable[LiveCallView]) -> None:
+        views: list[str] = []
+        orders: dict[str, list[str | int]] = {}
         for call in calls:
-            # ASCII JSON: a name with half a surrogate pair must not stop a call from being shown.
-            pipe.hset(self._live, call.call_id, json.dumps({name: getattr(call, name) for name in call.__slots__}))
-            pipe.zadd(self._order_key(None), {call.call_id: call.offered_ms})
-            pipe.zadd(self._order_key(call.account_id), {call.call_id: call.offered_ms})
+            views += (call.call_id, _text(call))
+            for key in (self._order_key(None), self._order_key(call.account_id)):
+                orders.setdefault(key, []).extend((call.offered_ms, call.call_id))
+        if views:
+            pipe.execute_command("HSET", self._live, *views)
+        for key, order in orders.items():
+            pipe.execute_command("ZADD", key, *order)
 
     def _hide(self, pipe: Pipeline, calls: Iterable[tuple[str, int]]) -> None:
+        gone: dict[str, list[str]] = {}
         for call_id, account_id in calls:
-            pipe.hdel(self._live, call_id)
-            pipe.zrem(self._order_key(None), call_id)
-            pipe.zrem(self._order_key(account_id), call_id)
+            for key in (self._order_key(None), self._order_key(account_id)):
+                gone.setdefault(key, []).append(call_id)
+        if gone:
+            pipe.hdel(self._live, *gone[self._order_key(None)])
+        for key, call_ids in gone.items():
+            pipe.zrem(key, *call_ids)
 
     async def _views(self, call_ids: Iterable[str]) -> Sequence[LiveCallView]:
         wanted = [*call_ids]
@@ -181,6 +191,14 @@ class LiveCalls:
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
+
+
+def _text(call: LiveCallView) -> str:
+    try:
+        return orjson.dumps(call).decode()
+    except TypeError:
+        # ASCII JSON: a name with half a surrogate pair must not stop a call from being shown.
+        return json.dumps({name: getattr(call, name) for name in call.__slots__})
 
 
 def _view(text: str) -> LiveCallView:
