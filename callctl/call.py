@@ -370,8 +370,8 @@ def _tick(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
     if call.stage is not Stage.TALKING:
         call.wake_mono = None
         return []
-    if mono >= call.grant_ends_mono:
-        # The switch's own limit should have ended it by now; make sure.
+    if call.ending or mono >= call.grant_ends_mono:
+        # It should have ended by now, by our hang-up or the switch's own limit; make sure.
         call.ending = call.ending or _end_of_grant(call)
         call.wake_mono = mono + 1.0
         return [HangUp(), Doubt()] if mono > call.grant_ends_mono + 1.0 else [HangUp()]
