@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -74,7 +74,8 @@ class AmiEvent:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an action brought: `lines` of the response, and for a list its `items`, each as ordered header lines.
+    """What an action brought: `lines` of the response, and for a list its `items`, each as ordered header lines
+    (where a tail was asked for, that tail alone).
 
     Text is latin-1, one character per byte as it came: `decoded` for display, `identity` where it says who somebody is.
     """
@@ -126,24 +127,31 @@ class Request:
             self.future.set_exception(why)
             self.future.exception()
 
-    def is_item(self, lines: Lines) -> bool:
-        """Tell whether `lines` is an item: for `tail`, by its last lines, which no caller's text can come after."""
-        if not self.tail:
-            return lines[0][0] == "Event" and ("EventList", "Complete") not in lines
-        end = lines[-len(self.tail) - 1 :]
-        names = [value.partition("=")[0] for name, value in end[:-1] if name == "Variable"]
-        return names == list(self.tail) and end[-1][0] == "ActionID"
+    def item(self, text: str) -> Lines | None:
+        """Return `text` as an item, or None where it is none.
 
-    def take(self, lines: Lines) -> Reply | None:
+        With `tail` it is one by its last lines, which no caller's text can come after, and only those are returned.
+        """
+        if not self.tail:
+            lines, _ = parse_frame(text)
+            return lines if lines[0][0] == "Event" and ("EventList", "Complete") not in lines else None
+        end, _ = parse_frame("\r\n".join(text.rsplit("\r\n", len(self.tail) + 1)[-len(self.tail) - 1 :]))
+        names = [value.partition("=")[0] for name, value in end[:-1] if name == "Variable"]
+        return end if names == list(self.tail) and end[-1][0] == "ActionID" else None
+
+    def take(self, text: str) -> Reply | None:
         """Add a frame; return the reply when it is whole."""
         if self.response is None:
+            lines, _ = parse_frame(text)
             self.response = lines
             listed = ("EventList", "start") in lines
             ok = lines[0] in (("Response", "Success"), ("Response", "Goodbye"), ("Response", "Follows"))
             return None if ok and listed else Reply(ok, lines)
-        if self.is_item(lines):
-            self.items_so_far.append(lines)
+        item = self.item(text)
+        if item is not None:
+            self.items_so_far.append(item)
             return None
+        lines, _ = parse_frame(text)
         if ("EventList", "Complete") not in lines:
             return None
         counted = next((value for name, value in lines if name in ("ListItems", "Items")), "")
@@ -151,14 +159,24 @@ class Request:
         return Reply(whole, self.response if whole else [("Message", "list not whole")], self.items_so_far)
 
 
-def parse_frame(frame: bytes) -> tuple[Lines, bool]:
+def parse_frame(text: str) -> tuple[Lines, bool]:
     """Return a frame's lines in order, and whether each is a header of bearable length."""
-    parts = [line.partition(":") for line in frame.decode("latin-1").split("\r\n")]
+    parts = [line.partition(":") for line in text.split("\r\n")]
     lines = [(name, value[1:] if value[:1] == " " else value) for name, _, value in parts]
     clean = "" not in [colon for _, colon, _ in parts]
-    if clean and len(frame) > MAX_LINE:
+    if clean and len(text) > MAX_LINE:
         clean = all(len(name) + 1 + len(value) <= MAX_LINE for name, _, value in parts)
     return lines, clean
+
+
+def action_ids(text: str) -> Iterator[str]:
+    """Yield the values of a frame's lines that are an ActionID."""
+    at = text.find("ActionID:")
+    while at >= 0:
+        if at == 0 or text[at - 2 : at] == "\r\n":
+            end = text.find("\r\n", at)
+            yield text[at + len("ActionID:") : end if end >= 0 else None].removeprefix(" ")
+        at = text.find("ActionID:", at + 1)
 
 
 class Framer(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
@@ -415,15 +433,16 @@ class AmiLink:
 
     def take(self, frame: bytes) -> None:
         """Give a frame to who waits for it, or tell it as an event."""
-        lines, clean = parse_frame(frame)
-        for name, value in lines:
-            if name == "ActionID" and value in self._pending:
-                request = self._pending[value]
-                reply = request.take(lines)
+        text = frame.decode("latin-1")
+        for action_id in action_ids(text):
+            request = self._pending.get(action_id)
+            if request is not None:
+                reply = request.take(text)
                 if reply is not None and not request.future.done():
-                    del self._pending[value]
+                    del self._pending[action_id]
                     request.future.set_result(reply)
                 return
+        lines, clean = parse_frame(text)
         if not clean:
             self.count_garbage(frame)
         elif lines[0][0] == "Event":
@@ -435,13 +454,15 @@ class AmiLink:
 
     def _tell(self, lines: Lines) -> None:
         self.counters.events += 1
-        headers: dict[str, str] = {}
-        for name, value in lines:
-            key = name.lower()
-            if key in headers and "chanvariable" not in key:
-                self.count_hostile("a header twice", name=decoded(lines[0][1]), header=decoded(name))
-                return
-            headers[key] = value if value.isascii() else decoded(value)
+        headers = {name.lower(): value if value.isascii() else decoded(value) for name, value in lines}
+        if len(headers) != len(lines):
+            seen: set[str] = set()
+            for name, _ in lines:
+                key = name.lower()
+                if key in seen and "chanvariable" not in key:
+                    self.count_hostile("a header twice", name=decoded(lines[0][1]), header=decoded(name))
+                    return
+                seen.add(key)
         self._on_event(AmiEvent(headers["event"], headers))
 
     def count_garbage(self, data: bytes) -> None:
