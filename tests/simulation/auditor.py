@@ -1,0 +1,272 @@
+"""A plain model of the money: what each call may cost, and what must hold at every step and at rest.
+
+It shares no code with what it checks: prices are worked out anew in fractions, holds are summed from Redis' own data.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from billing.books import Finding
+from billing.models import Cdr, Charge
+from rating.tariff import Rate, RoundingMode
+from tests.simulation.net import PREFIX, Server
+from tests.simulation.options import Options
+from tests.simulation.switch import SimulatedCall, SimulatedSwitch
+
+OVERRUN_MS = 2_000
+"""What a switch may end a call late without anybody paying for it."""
+WRITE_S = 8.0
+"""A refusal is told before it is written down: so long may a death lose its record."""
+
+
+class Broken(Exception):
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant, self.what = invariant, what
+
+
+def price(rate: Rate, seconds: int) -> int:
+    """Return what so many seconds cost, micro-units: each step's begun increments, rounded once."""
+    if seconds <= 0:
+        return 0
+    total: Fraction = Fraction(str(rate.connect_fee))
+    for index, one in enumerate(rate.steps):
+        until = rate.steps[index + 1].from_s if index + 1 < len(rate.steps) else seconds
+        inside = min(seconds, max(until, one.from_s)) - one.from_s
+        if inside > 0:
+            increments = -(-inside // one.increment_s)
+            seconds_paid = Fraction(str(increments * one.increment_s))
+            total += Fraction(str(one.price)) * seconds_paid / Fraction(str(one.per_s))
+    scaled = total * Fraction(10**rate.rounding.decimals)
+    whole: int = scaled.numerator // scaled.denominator
+    rest: int = scaled.numerator % scaled.denominator
+    half = Fraction(rest, scaled.denominator) - Fraction(1, 2)
+    match rate.rounding.mode:
+        case RoundingMode.UP:
+            whole += rest > 0
+        case RoundingMode.HALF_UP:
+            whole += half >= 0
+        case RoundingMode.HALF_EVEN:
+            whole += half > 0 or (half == 0 and whole % 2 == 1)
+        case RoundingMode.DOWN:
+            pass
+    unit: int = 10 ** (6 - rate.rounding.decimals)
+    return whole * unit
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """One level of a chain: whose wallet, at which rate, to whom."""
+
+    account_id: int
+    wallet_id: int
+    rate: Rate
+
+
+@dataclass(slots=True)
+class Auditor:
+    """Knows the accounts, hears of every top-up that was committed, and looks at everything else itself."""
+
+    options: Options
+    server: Server
+    chains: dict[str, tuple[Payer, ...]]
+    credit: dict[int, int]
+    """wallet → credit limit"""
+    most_calls: dict[str, int | None]
+    """account → how many calls it may have at once"""
+    store: sqlite3.Connection
+    """A connection of its own to the SQL store."""
+    deaths_s: list[float] = field(default_factory=list)
+    losses_s: list[float] = field(default_factory=list)
+    """When Redis lost its last writes, and nobody could know."""
+    emptied_s: list[float] = field(default_factory=list)
+
+    # -- at every step -------------------------------------------------------------------------------------------------
+
+    def after_redis(self) -> None:  # noqa: C901, PLR0912 - one look at everything
+        """Check Redis after a request: sums of holds, money, channels, deadlines."""
+        held: defaultdict[str, int] = defaultdict(int)
+        channels: defaultdict[str, int] = defaultdict(int)
+        start = f"{{{PREFIX}}}:"
+        for key in self.server.keys(f"{start}h:"):
+            hold = self.server.hash(key)
+            for name, amount in hold.items():
+                if name.startswith("w:"):
+                    held[name.removeprefix("w:")] += int(amount)
+            if hold.get("state") == "open":
+                for account_id in hold["accounts"].split(",")[:-1]:
+                    channels[account_id] += 1
+        for wallet_id, limit in self.credit.items():
+            wallet = self.server.hash(f"{start}w:{wallet_id}")
+            if not wallet:
+                continue
+            if int(wallet["held"]) != held[str(wallet_id)]:
+                raise Broken("held", f"wallet {wallet_id} says {wallet['held']}, its holds {held[str(wallet_id)]}")
+            left = int(wallet["balance"]) + limit - int(wallet["held"])
+            if left < 0 and not self.losses_s:
+                raise Broken("available", f"wallet {wallet_id} has {-left} micro-units less than is held of it")
+        if self.losses_s:
+            return
+        for key in self.server.keys(f"{start}a:"):
+            counted = int(self.server.hash(key).get("calls", "0"))
+            account_id = key.rpartition(":")[2]
+            if counted != channels[account_id]:
+                raise Broken(
+                    "channels", f"account {account_id} counts {counted}, its open calls {channels[account_id]}"
+                )
+            most = self.most_calls.get(account_id)
+            if most is not None and counted > most and not self.emptied_s:
+                raise Broken("limit", f"account {account_id} has {counted} calls, it may have {most}")
+
+    def after_sql(self) -> None:
+        """Check the wallets after a unit of work: nobody below its credit."""
+        if self.losses_s:
+            return
+        rows = self.store.execute("SELECT id, balance_micros FROM wallet WHERE kind = 'money'").fetchall()
+        for wallet_id, balance in rows:
+            if balance + self.credit.get(wallet_id, 0) < 0:
+                raise Broken("credit", f"wallet {wallet_id} is at {balance}, its credit is {self.credit[wallet_id]}")
+
+    def limit_set(self, call: SimulatedCall, total_s: float | None) -> None:
+        """Check a limit as the switch gets it: there is one, and the call's hold pays for it."""
+        if total_s is None:
+            raise Broken("deadline", f"call {call.call_id} has no limit on the switch")
+        hold = self.server.hash(f"{{{PREFIX}}}:h:{call.call_id}")
+        if not hold or hold["state"] != "open" or self.losses_s or self.options.grace_s:
+            return
+        paid_s = max(int(total_s - OVERRUN_MS / 1000), 0)
+        for payer in self.chains[call.plan.account_code]:
+            share, needed = int(hold.get(f"w:{payer.wallet_id}", "0")), price(payer.rate, paid_s)
+            if share < needed:
+                raise Broken(
+                    "paid",
+                    f"call {call.call_id} may talk {total_s:.2f} s, wallet {payer.wallet_id} holds {share} for it",
+                )
+
+    # -- at rest -------------------------------------------------------------------------------------------------------
+
+    def at_rest(  # noqa: C901 - one look at everything
+        self,
+        switch: SimulatedSwitch,
+        records: Sequence[tuple[Cdr, Sequence[Charge]]],
+        paid_in: dict[int, int],
+        findings: Sequence[Finding],
+    ) -> None:
+        """Check everything once all is quiet. `paid_in`: wallet → the sum of its opening balance and top-ups."""
+        for finding in findings:
+            raise Broken(f"books {finding.invariant}", finding.what)
+        for key in self.server.keys(f"{{{PREFIX}}}:a:"):
+            if self.server.hash(key).get("calls", "0") != "0":
+                raise Broken("channels", f"{key} still counts {self.server.hash(key)['calls']} calls")
+        found = {record.call_id: (record, charges) for record, charges in records}
+        for call_id in found:
+            if call_id not in switch.calls:
+                raise Broken("record", f"there is a record of {call_id}, which never was")
+        balances = dict(paid_in)
+        for call in switch.calls.values():
+            if call.stage != "over":
+                raise Broken("liveness", f"call {call.call_id} is still {call.stage}")
+            record, charges = found.get(call.call_id, (None, ()))
+            if record is None:
+                self._no_record(call)
+                continue
+            self._one_call(switch, call, record, charges)
+            for charge in charges:
+                balances[charge.wallet_id] -= charge.amount_micros
+                if charge.to_wallet_id in balances:
+                    balances[charge.to_wallet_id] += charge.amount_micros
+        rows = dict(self.store.execute("SELECT id, balance_micros FROM wallet WHERE kind = 'money'").fetchall())
+        for wallet_id, balance in balances.items():
+            if rows[wallet_id] != balance:
+                raise Broken("balance", f"wallet {wallet_id} is at {rows[wallet_id]}, the calls leave {balance}")
+
+    def _no_record(self, call: SimulatedCall) -> None:
+        if call.admitted_s is None and call.refused_s is None:
+            return  # nobody ever decided about it
+        if call.refused_s is not None and self._died_about(call.refused_s):
+            return
+        if (self.losses_s or self.emptied_s) and self._died_about(None):
+            return  # its hold was lost, and who knew of it died
+        raise Broken("record", f"call {call.call_id} ({self._told(call)}) has no record")
+
+    def _one_call(  # noqa: C901 - each way a record can be wrong
+        self, switch: SimulatedSwitch, call: SimulatedCall, record: Cdr, charges: Sequence[Charge]
+    ) -> None:
+        chain = self.chains.get(call.plan.account_code, ())
+        if call.answered_s is None:
+            if charges or record.answered_at or record.disposition == "answered":
+                raise Broken("charge", f"call {call.call_id} was never answered, but charged")
+            if call.admitted_s is not None and record.disposition == "refused":
+                raise Broken("refusal", f"call {call.call_id} was admitted, its record says refused ({record.reason})")
+            return
+        truth = self._truth(switch, call)
+        if record.answered_at is None:
+            self._uncharged(call, record)
+            return
+        if [charge.wallet_id for charge in charges] != [payer.wallet_id for payer in chain]:
+            raise Broken("charge", f"call {call.call_id} is charged to {[c.wallet_id for c in charges]}")
+        for charge, payer in zip(charges, chain, strict=True):
+            due = price(payer.rate, -(-record.billable_ms // 1000))
+            if charge.amount_micros != due:
+                what = (
+                    f"{record.billable_ms} ms cost {due}, wallet {payer.wallet_id} was charged {charge.amount_micros}"
+                )
+                raise Broken("price", f"call {call.call_id}: {what}")
+        if record.estimated:
+            self._estimate(call, record, truth)
+        elif record.answered_at != truth[0] or record.talk_ms != truth[2]:
+            raise Broken("talk", f"call {call.call_id} talked {truth[2]} ms, its record says {record.talk_ms}")
+        if record.billable_ms != record.talk_ms:
+            self._clipped(call, record)
+
+    def _truth(self, switch: SimulatedSwitch, call: SimulatedCall) -> tuple[Any, Any, int]:
+        assert call.answered_s is not None
+        assert call.ended_s is not None
+        answered, ended = switch.stamp(call.answered_s), switch.stamp(call.ended_s)
+        return answered, ended, int((ended - answered).total_seconds() * 1_000_000 + 0.5) // 1000
+
+    def _uncharged(self, call: SimulatedCall, record: Cdr) -> None:
+        """An answered call may go free only where nobody could know of the answer."""
+        knowable = call.answer_told or (call.record is not None and call.record.answered_at is not None)
+        if knowable and not self.losses_s and not (call.record is None and self._died_about(None)):
+            raise Broken(
+                "free", f"call {call.call_id} ({self._told(call)}) was answered, its record: {record.disposition}"
+            )
+
+    def _estimate(self, call: SimulatedCall, record: Cdr, truth: tuple[Any, Any, int]) -> None:
+        if call.record is not None and call.record.ended_at is not None:
+            raise Broken("estimate", f"call {call.call_id} was estimated, though the switch noted its end")
+        most_ms = max(call.longest_limit_s * 1000, truth[2]) + 1000
+        if record.talk_ms > most_ms and not self.losses_s:
+            raise Broken("estimate", f"call {call.call_id} talked {truth[2]} ms, was estimated at {record.talk_ms}")
+
+    def _clipped(self, call: SimulatedCall, record: Cdr) -> None:
+        if not 0 < record.talk_ms - record.billable_ms <= OVERRUN_MS:
+            raise Broken("clip", f"call {call.call_id} talked {record.talk_ms} ms, {record.billable_ms} were priced")
+        ended_by_us = call.ended_by in ("limit", "controller") or self.options.grace_s
+        limit_ms = call.longest_limit_s * 1000
+        if not ended_by_us and record.talk_ms < limit_ms - OVERRUN_MS - 1000:
+            raise Broken(
+                "clip", f"call {call.call_id} ended by {call.ended_by}, only {record.billable_ms} ms were priced"
+            )
+
+    def _died_about(self, at_s: float | None) -> bool:
+        return any(at_s is None or -0.5 <= death_s - at_s <= WRITE_S for death_s in self.deaths_s)
+
+    def _told(self, call: SimulatedCall) -> str:
+        seconds = {
+            "offered": call.offered_s,
+            "admitted": call.admitted_s,
+            "refused": call.refused_s,
+            "answered": call.answered_s,
+            "ended": call.ended_s,
+        }
+        return ", ".join(f"{what} {at:.2f}" for what, at in seconds.items() if at is not None)

@@ -1,0 +1,238 @@
+"""Deliberate bugs: the simulation must catch each of them, or it proves nothing.
+
+`python -m tests.simulation.mutations` runs each until a seed catches it and says how many it took. A bug is a change of
+the text of a script or a function, made while it runs; the code itself is never touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.options import draw
+from tests.simulation.world import Folder, Outcome, simulate
+
+MOST_SEEDS = 20
+CANARY = "availability not checked"
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """`where`: a script ("hold.lua") or a function ("callctl.call:_renew"); `old` becomes `new` in its text."""
+
+    name: str
+    where: str
+    old: str
+    new: str
+
+
+BUGS = (
+    Bug("hold not idempotent", "hold.lua", "if admits and state then", "if false then"),
+    Bug(CANARY, "hold.lua", "if wallet.need > wallet.available then", "if false then"),
+    Bug("limit of calls not checked", "hold.lua", "account.calls + 1 > account.max_calls", "false"),
+    Bug("a call that is over holds again", "hold.lua", "or redis.call('ZSCORE', KEYS[3], call)", ""),
+    Bug("extension asks for nothing", "hold.lua", "whole(wallet.need - wallet.own))\n  end", "'0')\n  end"),
+    Bug("finish keeps the channel", "finish.lua", "'calls', '-1'", "'calls', '0'"),
+    Bug("finish does not trim", "finish.lua", "'held', whole(cost - own)", "'held', '0'"),
+    Bug("finish drops the hold", "finish.lua", "if cost > 0 then", "if false then"),
+    Bug("release keeps the channel", "release.lua", "'calls', '-1'", "'calls', '0'"),
+    Bug("release keeps the money", "release.lua", "'held', '-' .. own", "'held', '0'"),
+    Bug("hold kept after settle", "apply.lua", "local share = call ~= ''", "local share = false"),
+    Bug("gap in the postings not seen", "apply.lua", "if ahead > 1 then", "if false then"),
+    Bug("posting applied twice", "apply.lua", "if ahead == 1 then", "if ahead <= 1 then"),
+    Bug("posting not added", "apply.lua", "redis.call('HINCRBY', KEYS[1], 'balance', amount)", ""),
+    Bug(
+        "deadline forgotten at renewal", "callctl.call:_extended", "    return [SetLimit", "    return [] and [SetLimit"
+    ),
+    Bug(
+        "limit moved before the money is held",
+        "callctl.call:_renew",
+        "    return [Extend",
+        "    return [SetLimit(call.wanted_s - _talked(call, mono)), Extend",
+    ),
+    Bug("admitted without a limit", "callctl.controller:Controller._carry_out", "grant_s=grant,", "grant_s=None,"),
+    Bug("refused although held", "callctl.call:_admission", "        case Held():", "        case Held() if False:"),
+    Bug("overrun clipped without bound", "callctl.call:ended_record", "<= OVERRUN_MS", "<= 10**9"),
+    Bug(
+        "grant charged instead of the talk",
+        "callctl.call:ended_record",
+        "billable_ms = talk_ms",
+        "billable_ms = call.granted_s * 1000",
+    ),
+    Bug(
+        "answer taken from our own clock",
+        "callctl.call:_answered",
+        "call.answered_at, call.answered_mono, call.stage = at,",
+        "call.answered_at, call.answered_mono, call.stage = now,",
+    ),
+    Bug("estimate not marked", "callctl.recovery:end_of_vanished", "call.estimated = True", "pass"),
+    Bug(
+        "the switch's record ignored",
+        "callctl.recovery:end_of_vanished",
+        "record is not None and record.ended_at",
+        "record is None and record.ended_at",
+    ),
+    Bug("reaper blind", "callctl.watch:Watch.compare", "in plan.orphans:", "in ():"),
+    Bug("vanished calls not settled", "callctl.watch:Watch.compare", "in plan.vanished:", "in ():"),
+    Bug(
+        "no answer read as no calls",
+        "callctl.watch:Watch.compare",
+        "live = await switch.live_calls()",
+        "live = await switch.live_calls() if its.clock.monotonic() % 2 < 1 else []",
+    ),
+    Bug("left-over holds kept", "callctl.watch:Watch._end_left_over", "if again:", "if False:"),
+    Bug(
+        "an adopted call is not watched",
+        "callctl.watch:Watch._adopt",
+        "its.give(call, CallAnswered",
+        "(call, CallAnswered",
+    ),
+    Bug(
+        "journal not written", "callctl.settler:Settler._write_down", "await self.journal.write(waiting.entry)", "pass"
+    ),
+    Bug(
+        "journal forgets before SQL has it",
+        "callctl.settler:Settler.take",
+        "await self._trim(waiting)",
+        "self.journal.settled([ended.call_id])\n    await self._trim(waiting)",
+    ),
+    Bug(
+        "failed write taken for done",
+        "callctl.settler:Settler._settle_some",
+        "return False",
+        "batch[0].in_sql = True\n        return False",
+    ),
+    Bug(
+        "settler does not come back",
+        "callctl.settler:Settler._settle_some",
+        "except DBAPIError",
+        "except ZeroDivisionError",
+    ),
+    Bug("record doubled", "billing.cdrs:settle", "if call_id in written]", "]"),
+    Bug(
+        "charge does not name its hold",
+        "billing.cdrs:_draft",
+        "-charge.amount_micros, call.call_id,",
+        "-charge.amount_micros, None,",
+    ),
+    Bug("only the payer pays", "billing.cdrs:_draft", "in call.charges:", "in call.charges[:1]:"),
+    Bug("outbox not drained", "billing.outbox:_waiting", "return [Applied", "return [] and [Applied"),
+    Bug(
+        "outbox row marked untold",
+        "billing.outbox:apply_now",
+        "codes = await credit.apply_many(in_order)\n    behind",
+        "codes = [ApplyCode.SEEN] * len(in_order)\n    behind",
+    ),
+    Bug("top-up done twice", "billing.topups:top_up", "if known is None:", "if True:"),
+    Bug(
+        "only the payer's money is held",
+        "callctl.admission:Terms.shares",
+        "for level in self.levels",
+        "for level in self.levels[:1]",
+    ),
+    Bug(
+        "grace beyond the money",
+        "callctl.controller:Controller._grace",
+        "if not grace or call.exhausted:",
+        "return grace * 20\n    if not grace:",
+    ),
+    Bug("start-up not finished", "callctl.controller:Controller._follow_catalogue", " or not self._ready.is_set()", ""),
+    Bug(
+        "emptied store not noticed",
+        "callctl.controller:Controller._follow_catalogue",
+        "lost = await self.credit.empty()",
+        "lost = False",
+    ),
+)
+
+
+@contextmanager
+def broken_by(bug: Bug) -> Iterator[Any]:
+    """Break the code while inside; yields what to do with the text of each script."""
+    if bug.where.endswith(".lua"):
+
+        def mutate(text: str) -> str:
+            if not text.startswith(f"-- {bug.where.removesuffix('.lua')}:"):
+                return text
+            if bug.old not in text:
+                raise LookupError(f"{bug.name}: {bug.where} has changed")
+            return text.replace(bug.old, bug.new)
+
+        yield mutate
+        return
+    module_name, _, path = bug.where.partition(":")
+    module: Any = importlib.import_module(module_name)
+    *outer, name = path.split(".")
+    owner = getattr(module, outer[0]) if outer else module
+    good = owner.__dict__[name]
+    text = textwrap.dedent(inspect.getsource(good))
+    if bug.old not in text:
+        raise LookupError(f"{bug.name}: {bug.where} has changed")
+    made: dict[str, Any] = {}
+    code = compile("from __future__ import annotations\n" + text.replace(bug.old, bug.new), bug.where, "exec")
+    exec(code, module.__dict__, made)  # noqa: S102 - our own text, changed
+    setattr(owner, name, made[name])
+    others = [] if outer else [one for one in _users(good, name) if one is not module]
+    for other in others:
+        setattr(other, name, made[name])
+    try:
+        yield None
+    finally:
+        setattr(owner, name, good)
+        for other in others:
+            setattr(other, name, good)
+
+
+def _users(good: Any, name: str) -> list[Any]:
+    """Return the modules that imported a function by its name."""
+    ours = ("callctl", "billing", "tests")
+    return [one for key, one in list(sys.modules.items()) if key.startswith(ours) and vars(one).get(name) is good]
+
+
+def seeds_until_caught(bug: Bug, folder: Folder, most: int = MOST_SEEDS) -> tuple[int, Outcome | None]:
+    """Return how many seeds it took, and what the last came to; None where none caught it."""
+    with broken_by(bug) as mutate:
+        for number in range(most):
+            outcome = simulate(draw(number), folder, mutate=mutate)
+            gc.collect()
+            if outcome.broken:
+                return number + 1, outcome
+    return most, None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return 0 where every bug was caught."""
+    parser = argparse.ArgumentParser(prog="make mutations", description="Are deliberate bugs caught?")
+    parser.add_argument("--only", default="", help="bugs with this in their name")
+    given = parser.parse_args(arguments)
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        command = [sys.executable, "-m", "tests.simulation.mutations", *(arguments or sys.argv[1:])]
+        return subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False).returncode
+    sys.unraisablehook = lambda _: None
+    gc.disable()
+    folder, missed = Folder(), 0
+    for bug in BUGS:
+        if given.only in bug.name:
+            number, outcome = seeds_until_caught(bug, folder)
+            missed += outcome is None
+            caught = (
+                f"caught by seed {number - 1:2}: {outcome.broken}: {outcome.what[:90]}" if outcome else "NOT CAUGHT"
+            )
+            sys.stdout.write(f"{bug.name:40} {number:2} seeds, {caught}\n")
+            sys.stdout.flush()
+    folder.close()
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""Redis as the controller sees it: the real scripts in fakeredis, and a network that loses, delays and splits.
+
+`SimulatedRedis` is what `billing.credit` takes for a client. Each request is sent twice at most, as the real client is
+set up to do. What was sent arrives whether or not its sender still lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+from fakeredis import FakeRedis, FakeServer
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.options import Faults
+
+TIMEOUT_S = 2.0
+PREFIX = "sim"
+Work = Callable[["Server"], Any]
+
+
+class Server:
+    """The one Redis. `after` runs after each request it has carried out; `scripts` are shared by all clients."""
+
+    def __init__(self) -> None:
+        self.fake = FakeServer()
+        client: Any = FakeRedis
+        self.client: Any = client(server=self.fake, decode_responses=True)
+        self.up = True
+        self.runs = 1
+        self.subscribers: list[PubSub] = []
+        self.after: Callable[[], None] = lambda: None
+        self._wakes: Any = self.client.pubsub(ignore_subscribe_messages=True)
+        self._wakes.subscribe(f"{{{PREFIX}}}:wake")
+        self._scripts: dict[str, Any] = {}
+        while self._wakes.get_message(timeout=0):
+            pass
+
+    def script(self, text: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Run a script."""
+        if text not in self._scripts:
+            self._scripts[text] = self.client.register_script(text)
+        return self._scripts[text](keys=keys, args=args)
+
+    def hash(self, key: str) -> dict[str, str]:
+        """Return a hash without asking: {} where there is none."""
+        item = self.fake.dbs[0].get(key.encode())
+        if item is None:
+            return {}
+        return {name.decode(): value.decode() for name, value in item.value._values.items()}
+
+    def keys(self, start: str) -> list[str]:
+        """Return the keys that begin so."""
+        wanted = start.encode()
+        return [key.decode() for key in self.fake.dbs[0] if key.startswith(wanted)]
+
+    def woken(self) -> list[dict[str, Any]]:
+        """Return what was published since the last time."""
+        found = []
+        while message := self._wakes.get_message(timeout=0):
+            found.append(message)
+        return found
+
+    def picture(self) -> dict[str, tuple[str, Any]]:
+        """Return all data, to go back to."""
+        kept: dict[str, tuple[str, Any]] = {}
+        for key in self.client.keys("*"):
+            match kind := self.client.type(key):
+                case "hash":
+                    kept[key] = (kind, self.client.hgetall(key))
+                case "zset":
+                    kept[key] = (kind, self.client.zrange(key, 0, -1, withscores=True))
+                case "list":
+                    kept[key] = (kind, self.client.lrange(key, 0, -1))
+                case _:
+                    kept[key] = (kind, self.client.get(key))
+        return kept
+
+    def go_back(self, picture: dict[str, tuple[str, Any]]) -> None:
+        """Start again with the data of an earlier moment."""
+        self.runs += 1
+        self.client.flushdb()
+        for key, (kind, value) in picture.items():
+            match kind:
+                case "hash":
+                    self.client.hset(key, mapping=value)
+                case "zset":
+                    self.client.zadd(key, dict(value))
+                case "list":
+                    self.client.rpush(key, *value)
+                case _:
+                    self.client.set(key, value)
+
+
+class SimulatedRedis:
+    """A client: what `CreditStore` and `LiveCalls` use of `redis.asyncio.Redis`."""
+
+    def __init__(self, server: Server, faults: Callable[[], Faults], rng: Random) -> None:
+        self.server, self.rng = server, rng
+        self.faults = faults
+        self.split = False
+        """No packet goes through."""
+        self.mutate: Callable[[str], str] = lambda text: text
+        self.connection_pool = SimpleNamespace(connection_kwargs={"socket_timeout": TIMEOUT_S})
+
+    def register_script(self, text: str) -> Script:
+        return Script(self, self.mutate(text))
+
+    def pipeline(self, *, transaction: bool = True) -> Pipe:
+        return Pipe(self, whole=transaction)
+
+    def pubsub(self, **_: Any) -> PubSub:
+        return PubSub(self)
+
+    async def brpop(self, keys: list[str], *, timeout: float) -> Any:  # noqa: ASYNC109 - the client's own option
+        found = await self.ask(lambda server: server.client.rpop(keys[0]))
+        if found is None:
+            await asyncio.sleep(timeout)
+            return None
+        return keys[0], found
+
+    async def info(self, _section: str) -> dict[str, Any]:
+        return {"run_id": await self.ask(lambda server: str(server.runs)), "aof_enabled": 1}
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        def command(*args: Any, **options: Any) -> Awaitable[Any]:
+            return self.ask(lambda server: getattr(server.client, name)(*args, **options))
+
+        return command
+
+    async def ask(self, work: Work) -> Any:
+        """Send a request, and once more where no answer comes; then the error the real client raises."""
+        try:
+            return await self._once(work)
+        except (RedisConnectionError, RedisTimeoutError):
+            await asyncio.sleep(0.05)
+            return await self._once(work)
+
+    def _once(self, work: Work) -> asyncio.Future[Any]:
+        loop: Any = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        if not self.server.up:
+            loop.later(self._latency(), _fail, answer, RedisConnectionError("connection refused"))
+            return answer
+        loop.later(TIMEOUT_S, _fail, answer, RedisTimeoutError("no answer in time"))
+        faults, drawn = self.faults(), self.rng.random()
+        if self.split or drawn < faults.request_lost:
+            return answer
+        delay = self._latency()
+        if self.rng.random() < faults.request_late:
+            delay += self.rng.uniform(TIMEOUT_S / 2, TIMEOUT_S * 2.5)
+        loop.later(delay, self._arrive, loop, work, answer)
+        return answer
+
+    def _arrive(self, loop: SimulatedLoop, work: Work, answer: asyncio.Future[Any]) -> None:
+        if not self.server.up:
+            _fail(answer, RedisConnectionError("connection reset"))
+            return
+        try:
+            result, error = work(self.server), None
+        except RedisError as raised:
+            result, error = None, raised
+        self._tell_wakes(loop)
+        self.server.after()
+        if self.split or self.rng.random() < self.faults().reply_lost:
+            return
+        if error is not None:
+            loop.later(self._latency(), _fail, answer, error)
+        else:
+            loop.later(self._latency(), _answer, answer, result)
+
+    def _tell_wakes(self, loop: SimulatedLoop) -> None:
+        for message in self.server.woken():
+            for subscriber in self.server.subscribers:
+                if not self.split and self.rng.random() >= self.faults().reply_lost:
+                    loop.later(self._latency(), subscriber.messages.put_nowait, message)
+
+    def _latency(self) -> float:
+        return self.rng.expovariate(1 / self.faults().latency_s)
+
+
+def _tried(work: Work, server: Server, *, raises: bool) -> Any:
+    try:
+        return work(server)
+    except ResponseError as error:
+        if raises:
+            raise
+        return error
+
+
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+        answer.exception()  # its sender may be dead: then nobody asks
+
+
+def _answer(answer: asyncio.Future[Any], result: Any) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+class Script:
+    """A script as `register_script` returns it."""
+
+    def __init__(self, redis: SimulatedRedis, text: str) -> None:
+        self._redis, self.script = redis, text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, *, keys: Sequence[str], args: Sequence[str | int], client: Pipe | None = None) -> Any:
+        def work(server: Server) -> Any:
+            return server.script(self.script, keys, args)
+
+        if client is not None:
+            client.works.append(work)
+            return None
+        return await self._redis.ask(work)
+
+
+class Pipe:
+    """Commands that travel together. Unless `whole`, a break may let only the first of them happen."""
+
+    def __init__(self, redis: SimulatedRedis, *, whole: bool) -> None:
+        self._redis, self._whole = redis, whole
+        self.works: list[Work] = []
+
+    async def __aenter__(self) -> Pipe:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.works = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def command(*args: Any, **options: Any) -> None:
+            self.works.append(lambda server: getattr(server.client, name)(*args, **options))
+
+        return command
+
+    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        works, self.works = self.works, []
+
+        def work(server: Server) -> list[Any]:
+            most = len(works)
+            faults = self._redis.faults()
+            if not self._whole and self._redis.rng.random() < faults.reply_lost / 2:
+                most = self._redis.rng.randrange(len(works) + 1)
+            found = [_tried(one, server, raises=raise_on_error) for one in works[:most]]
+            if most < len(works):
+                raise RedisConnectionError("broken in the middle")
+            return found
+
+        return list(await self._redis.ask(work)) if works else []
+
+
+class PubSub:
+    """One subscription; what is published while it is cut is lost to it."""
+
+    def __init__(self, redis: SimulatedRedis) -> None:
+        self._redis = redis
+        self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def subscribe(self, _channel: str) -> None:
+        await self._redis.ask(lambda server: server.subscribers.append(self))
+
+    async def get_message(self, *, timeout: float) -> dict[str, Any] | None:  # noqa: ASYNC109 - the client's own option
+        if not self._redis.server.up:
+            raise RedisConnectionError("connection reset")
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.messages.get()
+        except TimeoutError:
+            return None
+
+    async def aclose(self) -> None:
+        if self in self._redis.server.subscribers:
+            self._redis.server.subscribers.remove(self)

@@ -1,0 +1,200 @@
+"""What one seed is like: drawn, since a fixed workload hides bugs. Times in virtual seconds, money in micro-units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from random import Random
+
+from rating.tariff import Rate, Rounding, RoundingMode, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Chances of a single message, and moments of what happens to everybody. All empty: a quiet world."""
+
+    latency_s: float = 0.002
+    request_lost: float = 0.0
+    reply_lost: float = 0.0
+    request_late: float = 0.0
+    """A request that its sender has given up reaches the server all the same, seconds later."""
+    partitions: tuple[tuple[float, float], ...] = ()
+    """(begin, length): no way from anybody to Redis."""
+    redis_down: tuple[tuple[float, float], ...] = ()
+    """Stopped and started again with all its data."""
+    redis_rewound: tuple[tuple[float, float], ...] = ()
+    """(moment, how many seconds of its last writes are gone)."""
+    redis_emptied: tuple[float, ...] = ()
+    sql_error: float = 0.0
+    sql_unknown: float = 0.0
+    """Committed, but whoever asked hears an error."""
+    sql_slow_s: float = 0.001
+    sql_down: tuple[tuple[float, float], ...] = ()
+    journal_broken: tuple[tuple[float, float], ...] = ()
+    deaths: tuple[tuple[float, float], ...] = ()
+    """(moment, how long nobody is there): the controller, killed between two steps."""
+    stops: tuple[tuple[float, float], ...] = ()
+    """The same, but told to stop first."""
+    event_lost: float = 0.0
+    event_doubled: float = 0.0
+    event_late: float = 0.0
+    command_lost: float = 0.0
+    command_unheard: float = 0.0
+    """Done by the switch, but the answer is lost."""
+    link_cuts: tuple[tuple[float, float], ...] = ()
+    switch_restarts: tuple[tuple[float, float], ...] = ()
+    record_lost: float = 0.0
+    skew_s: float = 0.0
+    """How far the switch's clock is ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPlan:
+    """An account to be made. `parent` is the index of its reseller; `code` is empty for a reseller."""
+
+    name: str
+    code: str
+    parent: int | None
+    opening_micros: int
+    credit_limit_micros: int
+    max_calls: int | None
+    max_cps: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All that is drawn before a run; what happens inside it is drawn from the same seed as it goes."""
+
+    seed: int
+    calls: int
+    over_s: float
+    """The calls arrive within this time, and the faults fall into it."""
+    accounts: tuple[AccountPlan, ...]
+    rates: tuple[Rate, ...]
+    """For customers, and for resellers."""
+    slice_s: int
+    renew_before_s: float
+    last_try_s: float
+    ring_s: int
+    warn_before_s: float
+    grace_s: float
+    resync_s: float
+    talk_s: float
+    """Mean."""
+    limit_late_s: float
+    """The switch ends a call at most this much after its limit."""
+    top_ups: int
+    hangups: int
+    blocks: int
+    faults: Faults = field(default_factory=Faults)
+
+    @property
+    def money_can_be_lost_sight_of(self) -> bool:
+        """Return whether Redis loses holds: until they are rebuilt, two may count on the same money."""
+        return bool(self.faults.redis_rewound or self.faults.redis_emptied)
+
+
+def draw(seed: int) -> Options:
+    """Draw the options of a seed."""
+    rng = Random(f"options {seed}")
+    slice_s = rng.choice([2, 5, 10, 30, 60])
+    over_s = rng.choice([20.0, 45.0, 90.0])
+    rates = (_rate(rng), _rate(rng))
+    return Options(
+        seed=seed,
+        calls=rng.choice([6, 12, 20, 28]),
+        over_s=over_s,
+        accounts=_accounts(rng, rates, slice_s),
+        rates=rates,
+        slice_s=slice_s,
+        renew_before_s=slice_s * rng.choice([0.2, 0.35, 0.5]),
+        last_try_s=min(rng.choice([0.3, 0.6, 1.0]), slice_s / 4),
+        ring_s=rng.choice([5, 10, 20]),
+        warn_before_s=rng.choice([0.0, slice_s * 0.4]),
+        grace_s=rng.choice([0.0, 0.0, 0.0, 3.0]),
+        resync_s=rng.choice([4.0, 10.0, 30.0]),
+        talk_s=slice_s * rng.choice([0.5, 1.5, 3.0]),
+        limit_late_s=rng.choice([0.0, 0.05, 0.4]),
+        top_ups=rng.choice([0, 2, 6, 15]),
+        hangups=rng.choice([0, 0, 2]),
+        blocks=rng.choice([0, 0, 0, 2]),
+        faults=_faults(rng, over_s) if rng.random() < 0.92 else Faults(),
+    )
+
+
+def _rate(rng: Random) -> Rate:
+    price = Decimal(rng.choice(["0.60", "0.60", "0.0123", "1.00", "7", "0"]))
+    per_s = 60
+    increment = rng.choice([1, 1, 6, 30, 60])
+    steps = [Step(0, price, per_s, increment)]
+    if rng.random() < 0.3:
+        steps = [Step(0, price, per_s, 30), Step(30, price, per_s, rng.choice([1, 6]))]
+    fee = Decimal(rng.choice(["0", "0", "0.05"]))
+    mode = rng.choice([RoundingMode.HALF_UP, RoundingMode.UP, RoundingMode.DOWN, RoundingMode.HALF_EVEN])
+    return Rate("49", "Germany", fee, tuple(steps), Rounding(mode, rng.choice([2, 4, 6])))
+
+
+def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int) -> tuple[AccountPlan, ...]:
+    per_slice = max(
+        int(max(step.price for rate in rates for step in rate.steps) * 1_000_000) * max(slice_s, 30) // 60, 1
+    )
+    made: list[AccountPlan] = []
+    chain = rng.choice([0, 0, 1, 2])
+    for depth in range(chain):
+        credit = rng.choice([0, 0, per_slice * 3])
+        money = int(per_slice * rng.choice([3, 20, 200]))
+        calls = rng.choice([None, None, 4])
+        made.append(AccountPlan(f"reseller {depth}", "", depth - 1 if depth else None, money, credit, calls, None))
+    for number in range(rng.choice([1, 2, 3])):
+        parent = chain - 1 if chain and rng.random() < 0.7 else None
+        money = int(per_slice * rng.choice([0, 0.4, 1, 2.5, 7, 60])) if parent is None else 0
+        credit = int(per_slice * rng.choice([0, 0, 1.5, 10])) if parent is None else per_slice * rng.choice([2, 20])
+        plan = AccountPlan(
+            f"customer {number}",
+            str(100 + number),
+            parent,
+            money,
+            credit,
+            rng.choice([None, None, 1, 3]),
+            rng.choice([None, None, None, 1, 3]),
+        )
+        made.append(plan)
+    return tuple(made)
+
+
+def _faults(rng: Random, over_s: float) -> Faults:
+    def chance(most: float) -> float:
+        return rng.choice([most / 5, most]) if rng.random() < 0.35 else 0.0
+
+    def moments(often: float, longest_s: float) -> tuple[tuple[float, float], ...]:
+        if rng.random() >= often:
+            return ()
+        return tuple((rng.uniform(0.5, over_s), rng.uniform(0.1, longest_s)) for _ in range(rng.choice([1, 1, 3])))
+
+    emptied = tuple(at for at, _ in moments(0.12, 1.0))
+    return Faults(
+        latency_s=rng.choice([0.0005, 0.005, 0.05]),
+        request_lost=chance(0.15),
+        reply_lost=chance(0.25),
+        request_late=chance(0.2),
+        partitions=moments(0.2, 12.0),
+        redis_down=moments(0.2, 10.0),
+        redis_rewound=() if emptied else moments(0.15, 1.0),
+        redis_emptied=emptied,
+        sql_error=chance(0.2),
+        sql_unknown=chance(0.15),
+        sql_slow_s=rng.choice([0.001, 0.02, 0.3]),
+        sql_down=moments(0.2, 25.0),
+        journal_broken=moments(0.12, 10.0),
+        deaths=moments(0.35, 12.0),
+        stops=moments(0.15, 4.0),
+        event_lost=chance(0.08),
+        event_doubled=chance(0.2),
+        event_late=chance(0.2),
+        command_lost=chance(0.06),
+        command_unheard=chance(0.1),
+        link_cuts=moments(0.2, 12.0),
+        switch_restarts=moments(0.12, 5.0),
+        record_lost=chance(0.5),
+        skew_s=rng.choice([0.0, 0.0, 0.3, -0.3]),
+    )
