@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: setup demo test test-asterisk lint format types lock bench clean
+.PHONY: setup demo sim mutations test test-asterisk lint format types lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,6 +32,12 @@ test: $(READY) lint types ## everything that needs no root
 
 test-asterisk: $(READY) ## every call scenario against a real Asterisk with SIPp
 	$(BIN)/python -m pytest -m asterisk tests/switches/asterisk $(ARGS)
+
+sim: $(READY) ## calls, money and faults from 200 fresh seeds; ARGS="--seed N --trace" for one, "--minutes 30" for long
+	@$(BIN)/python -m tests.simulation.run $(ARGS)
+
+mutations: $(READY) ## deliberate bugs, each of which the simulation must catch
+	@$(BIN)/python -m tests.simulation.mutations $(ARGS)
 
 lint: $(READY) ## ruff and the import rules
 	$(BIN)/ruff check .
