@@ -35,12 +35,9 @@ class Scripts:
         """Return what the script returns. Raises `CreditUnavailable`, and `ValueError` for text that is no UTF-8."""
         if self._unanswered >= MOST_WAITING:
             raise CreditUnavailable(f"{MOST_WAITING} calls wait for the live credit store already")
-        loop = asyncio.get_running_loop()
-        # Encoded here, so that text which cannot be sent fails its own call and none that travels with it.
-        words = [str(word).encode() for word in (script.sha, len(keys), *keys, *arguments)]
-        run = ScriptRun(script, words, loop.create_future())
+        run = ScriptRun(script, keys, arguments)
         if not self._new:
-            loop.call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self._send)
         self._new.append(run)
         self._unanswered += 1
         try:
@@ -50,6 +47,23 @@ class Scripts:
         if isinstance(answer, Exception):
             raise unavailable(answer) from answer
         return answer
+
+    async def run_in_order(self, script: Any, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
+        """Return what the script returns for each call, done in the order given. Raises as `run`, for the first error.
+
+        Nothing else travels in between, and those after an error are done all the same.
+        """
+        runs = [ScriptRun(script, keys, arguments) for keys, arguments in calls]
+        found: list[Any] = []
+        for start in range(0, len(runs), MOST_TOGETHER):
+            try:
+                found += await self._answers(runs[start : start + MOST_TOGETHER])
+            except (RedisError, OSError, TimeoutError) as error:
+                raise unavailable(error) from error
+            for answer in found[start:]:
+                if isinstance(answer, Exception):
+                    raise unavailable(answer) from answer
+        return found
 
     def _send(self) -> None:
         runs, self._new = self._new, []
@@ -93,8 +107,11 @@ class ScriptRun:
 
     __slots__ = ("answer", "script", "words")
 
-    def __init__(self, script: Any, words: list[bytes], answer: asyncio.Future[Any]) -> None:
-        self.script, self.words, self.answer = script, words, answer
+    def __init__(self, script: Any, keys: Sequence[str], arguments: Sequence[str | int]) -> None:
+        self.script = script
+        # Encoded here, so that text which cannot be sent fails its own call and none that travels with it.
+        self.words = [str(word).encode() for word in (script.sha, len(keys), *keys, *arguments)]
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
 
 def unavailable(error: Exception) -> CreditUnavailable:

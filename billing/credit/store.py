@@ -410,14 +410,7 @@ class CreditStore:
     async def _run_many(self, script: Any, calls: Sequence[ScriptCall]) -> list[Any]:
         if len(calls) == 1:
             return [await self._run(script, *calls[0])]
-        found: list[Any] = []
-        with answers():
-            for start in range(0, len(calls), CHUNK):
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for keys, arguments in calls[start : start + CHUNK]:
-                        await script(keys=keys, args=arguments, client=pipe)
-                    found += await pipe.execute()
-        return found
+        return await self._scripts.run_in_order(script, calls)
 
     def _call_keys(self, call_id: str) -> list[str]:
         return [self._hold_key(call_id), self._base + "holds", self._base + "ended"]
