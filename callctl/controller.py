@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import assert_never
 
 import structlog
@@ -51,6 +51,9 @@ log = structlog.get_logger(__name__)
 
 READY_S = 5.0
 """How long an offer waits for a controller that is still reading its catalogue or comparing calls."""
+
+END_TRIES = 20
+"""How often a loop is told to end before we go without it."""
 
 REMEMBERED = 100_000
 """How many ended calls are remembered, so that a late or doubled event does not open one again."""
@@ -483,8 +486,8 @@ class Controller:
                 if call.call_id == request.call_id or account in payers:
                     self.give(call, HangupAsked("hung_up_by_admin"))
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._spawned_done)
 
@@ -497,10 +500,13 @@ class Controller:
 async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks until they are done: a library that takes a cancellation for a time-out goes on after the first."""
     pending = set(tasks)
-    while pending:
+    for _ in range(END_TRIES):
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.5)
+        if pending:
+            _, pending = await asyncio.wait(pending, timeout=0.5)
+    if pending:
+        log.error("tasks_left_running", tasks=sorted(task.get_name() for task in pending))
 
 
 def switch_of(call_id: str) -> str:
