@@ -35,6 +35,7 @@ NORMAL_CLEARING = 16
 UNSET = ("", "(null)")
 UNIQUEID = re.compile(r"[A-Za-z0-9_.-]{1,80}\Z")
 CALL_KEY = re.compile(r"([A-Za-z0-9_.-]{1,80})(~[1-9][0-9]{0,5})?\Z")
+TIME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}\Z")
 HARMLESS = re.compile(r"[0-9A-Za-z+_]{0,80}\Z")
 
 
@@ -124,6 +125,8 @@ def split_key(key: str) -> tuple[str, int]:
 def parse_time(text: str) -> datetime:
     """Read 20261123T071102.123456, UTC. Raises `HostileText`."""
     try:
+        if TIME.match(text):  # as Asterisk writes it: strptime takes four times as long
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
         return datetime.strptime(text, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
     except ValueError as bad:
         raise HostileText("not a time") from bad
