@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -116,7 +117,8 @@ class Controller:
             ("outbox", self._drain_outbox),
             ("wakes", self._listen_to_wakes),
             ("hangups", self._listen_to_hangups),
-            ("watch", self.watch.run),
+            ("beat", self.watch.beat),
+            *((f"watch {name}", partial(self.watch.watch, switch)) for name, switch in self.switches.items()),
             ("journal", self._probe_journal),
         ]
         self._loops = [asyncio.create_task(self._for_ever(name, run), name=name) for name, run in loops]

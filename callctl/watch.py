@@ -72,14 +72,8 @@ class Watch:
                 while self.compared != set(self._asked):  # noqa: ASYNC110 - a few looks, at start only
                     await asyncio.sleep(0.02)
 
-    async def run(self) -> None:
-        """Watch every switch, for ever."""
-        async with asyncio.TaskGroup() as group:
-            for switch in self._its.switches.values():
-                group.create_task(self._watch(switch))
-            group.create_task(self._beat())
-
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
+        """Say how the links are, for ever."""
         while True:
             now_ms = to_ms(self._its.clock.now())
             for switch, status in self.status.items():
@@ -89,11 +83,14 @@ class Watch:
                     break
             await asyncio.sleep(1.0)
 
-    async def _watch(self, switch: Switch) -> None:
+    async def watch(self, switch: Switch) -> None:
+        """Watch one switch, for ever."""
         asked = self._asked[switch.name]
         while True:
+            # Not `wait_for`: before Python 3.12 it may swallow the cancellation that ends us.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asked.wait(), self._its.settings.resync_s)
+                async with asyncio.timeout(self._its.settings.resync_s):
+                    await asked.wait()
             asked.clear()
             if switch.name not in self._linked or self._its.catalogue is None:
                 await asyncio.sleep(0.05)
