@@ -198,6 +198,23 @@ async def test_an_action_times_out_and_its_late_answer_is_nothing(ami: ScriptedA
         assert link._pending == {} or set(link._pending) != {kept[0]["ActionID"]}
 
 
+async def test_an_action_nobody_waits_for_is_forgotten_in_time(ami: ScriptedAmi) -> None:
+    """Each request has its own time-out, waited for or not, and the later one is not ended with the earlier."""
+    kept: list[Fields] = []
+    ami.answers["Setvar"] = kept.append
+    async with linked(ami) as (link, _):
+        first = link.send("Setvar")
+        await asyncio.sleep(link._timeout_s * 0.6)
+        second = link.send("Setvar")
+        await until(first.future.done)
+        assert isinstance(first.future.exception(), AmiTimeout)
+        assert not second.future.done()
+        assert first.action_id not in link._pending
+        ami.say(success(kept[1]))
+        assert (await link.answer(second)).ok
+        assert link.counters.timeouts == 1
+
+
 async def test_an_error_is_an_answer(ami: ScriptedAmi) -> None:
     """`Response: Error` is told with its message."""
     ami.answers["Hangup"] = lambda action: error(action, "No such channel")
