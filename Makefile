@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: setup demo sim mutations test test-asterisk lint format types lock bench clean
+.PHONY: setup demo sim mutations test test-asterisk test-freeswitch lint format types lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,10 +28,13 @@ demo: $(READY) ## a whole system with simulated traffic; ARGS="--seconds 30 --js
 	@$(BIN)/callctl demo $(ARGS)
 
 test: $(READY) lint types ## everything that needs no root
-	$(BIN)/python -m pytest -m "not asterisk" $(ARGS)
+	$(BIN)/python -m pytest -m "not asterisk and not freeswitch" $(ARGS)
 
 test-asterisk: $(READY) ## every call scenario against a real Asterisk with SIPp
-	$(BIN)/python -m pytest -m asterisk tests/switches/asterisk $(ARGS)
+	$(BIN)/python -m pytest -m asterisk tests/switches $(ARGS)
+
+test-freeswitch: $(READY) ## the same against a real FreeSWITCH: FREESWITCH_PREFIX or PATH
+	$(BIN)/python -m pytest -m freeswitch tests/switches $(ARGS)
 
 sim: $(READY) ## calls, money and faults from 200 fresh seeds; ARGS="--seed N --trace" for one, "--minutes 30" for long
 	@$(BIN)/python -m tests.simulation.run $(ARGS)

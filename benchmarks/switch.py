@@ -1,6 +1,6 @@
 """What callctl costs on a real switch: calls per second and set-up time, bare and controlled in one run.
 
-    python -m benchmarks.switch --kind asterisk [--json]
+    python -m benchmarks.switch --kind asterisk|freeswitch [--json]
 
 The rate rises step by step until a call fails or SIPp cannot keep it; the set-up time (INVITE to 200) is taken at half
 of what the bare switch reached. Caller, carrier, switch, controller and credit store share this machine.
@@ -21,11 +21,12 @@ from pathlib import Path
 from socket import SOCK_DGRAM
 from statistics import quantiles
 
-from tests.switches.asterisk.lab import AsteriskLab, free_port
-from tests.switches.asterisk.root import REPOSITORY, find_asterisk
-from tests.switches.asterisk.scenarios import Carrier, answerer, caller, number
-from tests.switches.asterisk.sipp import Sipp, SippRun
-from tests.switches.asterisk.world import World
+from tests.switches.asterisk.lab import AsteriskLab
+from tests.switches.freeswitch.lab import FreeswitchLab
+from tests.switches.real.lab import REPOSITORY, Lab, free_port
+from tests.switches.real.scenarios import Carrier, answerer, caller, number
+from tests.switches.real.sipp import Sipp, SippRun
+from tests.switches.real.world import World
 
 STEPS = (20, 40, 60, 80, 100, 125, 150, 175, 200, 250, 300)
 STEP_S = 5
@@ -51,9 +52,9 @@ class Setup:
 
 
 class Bench:
-    """One Asterisk, one carrier, and callers past the controller or through it."""
+    """One switch, one carrier, and callers past the controller or through it."""
 
-    def __init__(self, lab: AsteriskLab, folder: Path) -> None:
+    def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
         self.sipp = Sipp(folder, messages=False)
 
@@ -99,13 +100,15 @@ def cpu_ms(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(folder: Path) -> dict[str, object]:
-    """Measure bare and controlled on one Asterisk."""
-    lab = AsteriskLab(find_asterisk(), folder / "asterisk", verbose=False)
+async def measure(kind: str, folder: Path) -> dict[str, object]:
+    """Measure bare and controlled on one switch."""
+    switch = folder / kind
+    switch.mkdir()
+    lab = AsteriskLab(switch, verbose=False) if kind == "asterisk" else FreeswitchLab(switch, verbose=False)
     lab.start()
     try:
         bench = Bench(lab, folder / "sipp")
-        async with bench.sipp.carrier(answerer(lab.sip), local=(lab.carrier_host, 5060)):
+        async with bench.sipp.carrier(answerer(lab.trunk), local=(lab.carrier_host, 5060)):
             bare = await bench.reach(lab.bare_host)
             world = World(lab, folder / "world", watched=False)
             await world.open()
@@ -145,11 +148,11 @@ async def measure(folder: Path) -> dict[str, object]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Calls per second and set-up time, bare and controlled.")
-    parser.add_argument("--kind", choices=["asterisk"], required=True)
+    parser.add_argument("--kind", choices=["asterisk", "freeswitch"], required=True)
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="callctl-bench-") as folder:
-        results = asyncio.run(measure(Path(folder)))
+        results = asyncio.run(measure(chosen.kind, Path(folder)))
     if chosen.json:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False

@@ -47,8 +47,8 @@ def web(ctx: typer.Context) -> None:
 def run(shell: Shell, *, control: bool, panel: bool) -> None:
     """Run until SIGINT or SIGTERM. Calls go on up to the deadlines they have on their switch."""
     settings = shell.settings()
-    if control and not settings.asterisk:
-        raise Failed(f"no switch is configured: add an [[asterisk]] section to {shell.config}")
+    if control and not (settings.asterisk or settings.freeswitch):
+        raise Failed(f"no switch is configured: add an [[asterisk]] or a [[freeswitch]] section to {shell.config}")
     log_to_stderr(debug=shell.debug)
     own_files_only()
     on_fast_loop(serve(shell, settings, control=control, panel=panel))

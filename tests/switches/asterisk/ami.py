@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.switches.real.lab import Login
+
 Event = list[tuple[str, str]]
 
 
@@ -66,6 +68,33 @@ class Observer:
         answer = await self.ask("Status", Variables=wanted)
         return [event for event in answer if value(event, "Event") == "Status"]
 
+    def offers(self) -> int:
+        """Return how many offers to a controller were heard."""
+        return len(self.events("AsyncAGIStart"))
+
+    def ends(self, key: str) -> int:
+        """Return how many channels of a call were heard to end."""
+        return len(self.events("Hangup", Linkedid=key))
+
+    async def limits(self, account_code: str) -> dict[str, float]:
+        """Return what is left of the limit of each leg an account pays, by the number dialled."""
+        legs = {}
+        for event in await self.channels():
+            noted = dict(text.split("=", 1) for name, text in event if name == "Variable")
+            if noted["CHANNEL(accountcode)"] == account_code and noted["CALLCTL_LEG"] != "(null)":
+                legs[noted["CALLCTL_LEG"].rpartition("|")[2]] = float(noted["TIMEOUT(absolute)"])
+        return legs
+
+    async def legs(self, key: str) -> list[str]:
+        """Return the other channels of the call that was offered on this one."""
+        channels = [event for event in await self.channels() if value(event, "Linkedid") == key]
+        return [value(event, "Uniqueid") for event in channels if value(event, "Uniqueid") != key]
+
+    async def hang_up_all(self) -> None:
+        """End every channel."""
+        for event in await self.channels():
+            await self.ask("Hangup", Channel=value(event, "Uniqueid"), Cause="16")
+
     async def until_silent(self, timeout_s: float = 10) -> None:
         """Wait until Asterisk has no channel."""
         async with asyncio.timeout(timeout_s):
@@ -89,15 +118,15 @@ class Observer:
 
 
 @asynccontextmanager
-async def observing(port: int, username: str, secret: str) -> AsyncIterator[Observer]:
+async def observing(port: int, login: Login) -> AsyncIterator[Observer]:
     """Log in as a user and listen."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
     observer = Observer(reader, writer)
     listening = asyncio.create_task(observer.listen())
     try:
-        answer = await observer.ask("Login", Username=username, Secret=secret)
+        answer = await observer.ask("Login", Username=login.username, Secret=login.secret)
         if value(answer[0], "Response") != "Success":
-            raise AssertionError(f"AMI refused {username}: {answer}")
+            raise AssertionError(f"AMI refused {login.username}: {answer}")
         yield observer
     finally:
         listening.cancel()

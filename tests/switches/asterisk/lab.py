@@ -1,8 +1,4 @@
-"""A real Asterisk on loopback for tests: its own configuration around the files of `dialplan_examples/asterisk/`.
-
-Every account has a loopback address of its own and Asterisk knows it by that address alone, as a provider knows an IP
-trunk: nothing a caller writes into SIP chooses who pays.
-"""
+"""A real Asterisk on loopback for tests: its own configuration around the files of `dialplan_examples/asterisk/`."""
 
 from __future__ import annotations
 
@@ -10,105 +6,95 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
-import time
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.switches.asterisk.root import REPOSITORY, AsteriskRoot, NoAsterisk
+from tests.switches.asterisk.ami import Observer, observing
+from tests.switches.asterisk.root import AsteriskRoot, find_asterisk
+from tests.switches.real.lab import ACCOUNTS, REPOSITORY, Lab, Login
 
 SHIPPED = REPOSITORY / "dialplan_examples" / "asterisk"
-ACCOUNTS = 120
-CARRIER_HOST = 254
 OBSERVER = "observer"
 MODULES = Path(__file__).with_name("modules.conf")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A SIP endpoint that Asterisk knows by its loopback address. `did` is the number the world reaches it at."""
+@dataclass(slots=True, kw_only=True)
+class AsteriskLab(Lab):
+    """A real Asterisk."""
 
-    account_code: str
-    host: str
-    did: str
-
-
-@dataclass(slots=True)
-class AsteriskLab:
-    """An Asterisk that can be started, killed and started again in its folder, on the same ports."""
-
-    root: AsteriskRoot
-    folder: Path
-    sip_port: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
-    ami_port: int = field(default_factory=lambda: free_port(socket.SOCK_STREAM))
+    root: AsteriskRoot = field(default_factory=find_asterisk)
     observer_secret: str = field(default_factory=lambda: secrets.token_hex(8))
-    verbose: bool = True
-    process: subprocess.Popen[bytes] | None = None
-    next_account: int = 0
 
     @property
-    def sip(self) -> tuple[str, int]:
-        """Where Asterisk listens for SIP over UDP."""
-        return ("127.0.0.1", self.sip_port)
+    def name(self) -> str:
+        """The switch's name in the controller's settings."""
+        return "ast"
 
     @property
-    def carrier_host(self) -> str:
-        """Return the carrier's address; it listens on port 5060."""
-        return self._host(CARRIER_HOST)
+    def trunk(self) -> tuple[str, int]:
+        """Where the carrier's calls arrive: Asterisk knows it by its address."""
+        return self.sip
 
     @property
-    def bare_host(self) -> str:
-        """Return the address of a caller whose calls go straight to the carrier, past every controller."""
-        return self._host(CARRIER_HOST - 1)
-
-    @property
-    def ami_secret(self) -> str:
-        """Return the secret of the shipped AMI user."""
+    def login(self) -> Login:
+        """The shipped AMI user."""
         shipped = "".join(path.read_text() for path in sorted(SHIPPED.glob("manager*.conf")))
         found = re.search(r"^secret\s*=\s*(\S+)", shipped, re.MULTILINE)
-        return found[1] if found else ""
+        return Login("callctl", found[1] if found else "")
 
-    def endpoint(self, number: int) -> Endpoint:
-        """Return one of the configured endpoints, from 0."""
-        return Endpoint(f"cust-{number:03d}", self._host(number + 1), f"3110{number:04d}")
+    @property
+    def observer(self) -> Login:
+        """An AMI user that hears everything."""
+        return Login(OBSERVER, self.observer_secret)
 
-    def fresh_endpoint(self) -> Endpoint:
-        """Return an endpoint that no test has used, or begin again with the first."""
-        self.next_account += 1
-        return self.endpoint((self.next_account - 1) % ACCOUNTS)
+    @property
+    def late_s(self) -> float:
+        """`TIMEOUT(absolute)` ends a call within a moment."""
+        return 0.5
 
-    def _host(self, number: int) -> str:
-        # A range of its own for each lab, so that two labs on one machine may both use port 5060.
-        return f"127.{64 + (self.sip_port >> 8) % 64}.{self.sip_port & 255}.{number}"
+    @property
+    def causes(self) -> dict[int, int]:
+        """Asterisk has no cause that makes 402; the dialplan's refusal carries none."""
+        return {402: 0, 403: 21, 404: 1, 486: 17, 503: 34}
 
-    def start(self) -> None:
-        """Write the configuration and start; returns when every module is loaded."""
-        if self.process is not None:
-            raise RuntimeError("Asterisk runs already")
-        self._configure()
-        log = (self.folder / "console.log").open("ab")
-        command = [*self.root.command, "-f", "-C", str(self.folder / "etc/asterisk.conf")]
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), "TERM": "dumb", "LANG": "C.UTF-8"}
-        self.process = subprocess.Popen(
-            command, cwd=self.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
-        )
-        log.close()
-        self._wait_until_booted()
+    def settings(self, port: int, login: Login) -> str:
+        """Return the controller's settings for this Asterisk, as TOML."""
+        return f"""[[asterisk]]
+name = "{self.name}"
+host = "127.0.0.1"
+port = {port}
+username = "{login.username}"
+secret = "{login.secret}"
+"""
 
-    def kill(self) -> None:
-        """End Asterisk as a power cut would: no goodbye to anyone."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End Asterisk; calls are hung up."""
-        self._end(signal.SIGTERM)
+    def observing(self) -> AbstractAsyncContextManager[Observer]:
+        """Listen to AMI."""
+        return observing(self.control_port, self.observer)
 
     def log(self) -> str:
         """Return what Asterisk has written to its log."""
         path = self.folder / "log/full"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        self._configure()
+        command = [*self.root.command, "-f", "-C", str(self.folder / "etc/asterisk.conf")]
+        return self._run(
+            command, {"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), "TERM": "dumb", "LANG": "C.UTF-8"}
+        )
+
+    def _booted(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.control_port), timeout=1) as link:
+            login = f"Action: Login\r\nUsername: {OBSERVER}\r\nSecret: {self.observer_secret}\r\n\r\n"
+            link.sendall(login.encode())
+            link.settimeout(10)
+            heard = b""
+            while b"FullyBooted" not in heard and (chunk := link.recv(4096)):
+                heard += chunk
+            return b"FullyBooted" in heard
 
     def cli(self, command: str) -> str:
         """Run a console command and return what it prints."""
@@ -117,41 +103,6 @@ class AsteriskLab:
             [*self.root.command, "-C", conf, "-rx", command], capture_output=True, timeout=20, check=False
         )
         return done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
-
-    def _end(self, how: signal.Signals) -> None:
-        if self.process is None:
-            return
-        self.process.send_signal(how)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(10)
-        self.process = None
-
-    def _wait_until_booted(self) -> None:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            if self.process is not None and self.process.poll() is not None:
-                self.process = None
-                raise NoAsterisk(f"Asterisk ended at its start:\n{self._console()[-3000:]}")
-            try:
-                with socket.create_connection(("127.0.0.1", self.ami_port), timeout=1) as link:
-                    login = f"Action: Login\r\nUsername: {OBSERVER}\r\nSecret: {self.observer_secret}\r\n\r\n"
-                    link.sendall(login.encode())
-                    link.settimeout(10)
-                    heard = b""
-                    while b"FullyBooted" not in heard and (chunk := link.recv(4096)):
-                        heard += chunk
-                    if b"FullyBooted" in heard:
-                        return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise NoAsterisk(f"Asterisk did not start within 60 s:\n{self._console()[-3000:]}")
-
-    def _console(self) -> str:
-        return (self.folder / "console.log").read_text(errors="replace") + self.log()
 
     def _configure(self) -> None:
         etc = self.folder / "etc"
@@ -212,7 +163,7 @@ nocolor = yes
 enabled = yes
 webenabled = no
 bindaddr = 127.0.0.1
-port = {self.ami_port}
+port = {self.control_port}
 timestampevents = yes
 {included}
 [{OBSERVER}]
@@ -290,10 +241,3 @@ type=identify
 endpoint={name}
 match={host}/32
 """
-
-
-def free_port(kind: socket.SocketKind, host: str = "127.0.0.1") -> int:
-    """Return a port that nobody has on this address now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

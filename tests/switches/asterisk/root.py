@@ -8,12 +8,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+from tests.switches.real.lab import REPOSITORY, NoSwitch
+
 SCRIPT = REPOSITORY / ".ci" / "asterisk-root"
-
-
-class NoAsterisk(Exception):
-    """There is no Asterisk here; the text says how to get one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +23,7 @@ class AsteriskRoot:
 
 
 def find_asterisk() -> AsteriskRoot:
-    """Return the Asterisk of CALLCTL_ASTERISK_ROOT, of PATH, of var/asterisk, or get one. Raises `NoAsterisk`."""
+    """Return the Asterisk of CALLCTL_ASTERISK_ROOT, of PATH, of var/asterisk, or get one. Raises `NoSwitch`."""
     named = os.environ.get("CALLCTL_ASTERISK_ROOT")
     if named:
         return _in_folder(Path(named))
@@ -34,7 +31,7 @@ def find_asterisk() -> AsteriskRoot:
     if on_path:
         modules = next(iter(sorted(Path("/usr/lib").glob("**/asterisk/modules"))), None)
         if modules is None:
-            raise NoAsterisk(f"{on_path} has no modules under /usr/lib")
+            raise NoSwitch(f"{on_path} has no modules under /usr/lib")
         data = next(path for path in (Path("/usr/share/asterisk"), Path("/var/lib/asterisk")) if path.is_dir())
         return AsteriskRoot((on_path,), modules, data)
     folder = REPOSITORY / "var" / "asterisk"
@@ -47,7 +44,7 @@ def _in_folder(folder: Path) -> AsteriskRoot:
     loader = next(iter(sorted((folder / "usr").glob("lib/*/ld-linux-*.so.*"))), None)
     program = folder / "usr/sbin/asterisk"
     if loader is None or not program.exists():
-        raise NoAsterisk(f"{folder} holds no Debian with Asterisk; make one with: .ci/asterisk-root {folder}")
+        raise NoSwitch(f"{folder} holds no Debian with Asterisk; make one with: .ci/asterisk-root {folder}")
     libraries = loader.parent
     command = (str(loader), "--library-path", str(libraries), str(program))
     return AsteriskRoot(command, libraries / "asterisk/modules", folder / "usr/share/asterisk")
@@ -55,7 +52,7 @@ def _in_folder(folder: Path) -> AsteriskRoot:
 
 def _get(folder: Path) -> None:
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
-        raise NoAsterisk(
+        raise NoSwitch(
             "no Asterisk here: install Debian's `asterisk`, or run as root with debootstrap installed: "
             f".ci/asterisk-root {folder}, or name a ready folder in CALLCTL_ASTERISK_ROOT"
         )

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from tests.switches.asterisk.scenarios import Carrier, number
-from tests.switches.asterisk.ua import Telephone
-from tests.switches.asterisk.world import PER_SECOND, Customer, World, until
+from tests.switches.real.scenarios import Carrier, number
+from tests.switches.real.ua import Telephone
+from tests.switches.real.world import PER_SECOND, World, until
 
-pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_blind_transfer_by_the_caller(world: World) -> None:
@@ -57,7 +57,7 @@ async def test_blind_transfer_by_the_callee(world: World) -> None:
     assert not run.only.bye_sent
     kept, added = await world.cdrs(one, 2)
     assert (kept.callee, added.callee) == (first, second)
-    assert added.call_id == f"{kept.call_id}~2"
+    assert added.call_id.startswith(f"{kept.call_id}~")
     assert 700 <= kept.talk_ms <= 1300
     assert 1100 <= added.talk_ms <= 1700
     assert kept.ended_at <= added.ended_at
@@ -76,16 +76,6 @@ async def test_transfer_to_where_nobody_may_call(world: World) -> None:
     assert refused.cost_micros == 0
 
 
-async def _legs(world: World, customer: Customer) -> dict[str, float]:
-    """Return what is left of the limit of each leg an account pays, by the number dialled."""
-    legs = {}
-    for event in await world.observer.channels():
-        noted = dict(text.split("=", 1) for name, text in event if name == "Variable")
-        if noted["CHANNEL(accountcode)"] == customer.endpoint.account_code and noted["CALLCTL_LEG"] != "(null)":
-            legs[noted["CALLCTL_LEG"].rpartition("|")[2]] = float(noted["TIMEOUT(absolute)"])
-    return legs
-
-
 async def test_attended_transfer(world: World) -> None:
     """A telephone joins its two calls and leaves: both carrier legs go on, charged and limited, until they end."""
     one = await world.customer("1")
@@ -98,14 +88,14 @@ async def test_attended_transfer(world: World) -> None:
         a = await telephone.call(first)
         b = await telephone.call(second)
         await telephone.attended_transfer(a, b)
-        legs = await _legs(world, one)
+        legs = await world.observer.limits(one.endpoint.account_code)
         assert sorted(legs) == sorted([first, second])
         # Asterisk drops a limit where the transfer comes within milliseconds of the answer; the other leg, without
         # which it cannot go on, keeps its own, and the end of the caller's channel puts the lost one back.
         assert any(0 < left <= 6 for left in legs.values())
 
         async def all_limited() -> bool:
-            return all(0 < left <= 6 for left in (await _legs(world, one)).values())
+            return all(0 < left <= 6 for left in (await world.observer.limits(one.endpoint.account_code)).values())
 
         await until(all_limited, "both legs limited", timeout_s=1.0)
 

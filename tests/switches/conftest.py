@@ -1,4 +1,4 @@
-"""An Asterisk for the whole run; a system around it for each file; the books after every test."""
+"""A real switch of each kind for the whole run; a system around it for each file; the books after every test."""
 
 from __future__ import annotations
 
@@ -9,23 +9,38 @@ import pytest
 import pytest_asyncio
 
 from tests.switches.asterisk.lab import AsteriskLab
-from tests.switches.asterisk.root import find_asterisk
-from tests.switches.asterisk.world import World
+from tests.switches.freeswitch.lab import FreeswitchLab, find_freeswitch
+from tests.switches.real.lab import Lab, NoSwitch
+from tests.switches.real.world import World
 
 
-@pytest.fixture(scope="session")
-def asterisk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsteriskLab]:
-    """A real Asterisk with the shipped dialplan."""
-    lab = AsteriskLab(find_asterisk(), tmp_path_factory.mktemp("asterisk"))
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param("asterisk", marks=pytest.mark.asterisk),
+        pytest.param("freeswitch", marks=pytest.mark.freeswitch),
+    ],
+)
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A real switch with the shipped dialplan."""
+    folder = tmp_path_factory.mktemp(request.param)
+    lab: Lab
+    if request.param == "asterisk":
+        lab = AsteriskLab(folder)
+    else:
+        try:
+            lab = FreeswitchLab(folder, root=find_freeswitch())
+        except NoSwitch as nothing:
+            pytest.skip(str(nothing))
     lab.start()
     yield lab
     lab.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_world(asterisk: AsteriskLab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def shared_world(real: Lab, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """A system with its controller running, for tests that do not break it."""
-    world = World(asterisk, tmp_path_factory.mktemp("world"))
+    world = World(real, tmp_path_factory.mktemp("world"))
     try:
         await world.open()
         await world.start_controller()
@@ -42,11 +57,11 @@ async def world(shared_world: World, request: pytest.FixtureRequest) -> AsyncIte
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def own_world(asterisk: AsteriskLab, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+async def own_world(real: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A system of the test's own, its controller not yet started; the books are checked at the end."""
-    if asterisk.process is None:
-        asterisk.start()
-    world = World(asterisk, tmp_path)
+    if real.process is None:
+        real.start()
+    world = World(real, tmp_path)
     try:
         await world.open()
         yield world

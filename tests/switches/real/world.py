@@ -1,4 +1,4 @@
-"""One running system around a real Asterisk: controller (a process of its own), live credit, SQL, carrier, observer."""
+"""One running system around a real switch: controller (a process of its own), live credit, SQL, carrier, observer."""
 
 from __future__ import annotations
 
@@ -30,12 +30,10 @@ from billing.store import migrate, open_store, reading, work
 from billing.tariffs import add_tariff, import_rates
 from billing.topups import top_up
 from rating.tariff import Rate, Rounding, Step
-from tests.switches.asterisk.ami import Observer, observing
-from tests.switches.asterisk.lab import OBSERVER, AsteriskLab, Endpoint, free_port
-from tests.switches.asterisk.scenarios import answerer, caller
-from tests.switches.asterisk.sipp import CarrierRun, Sipp, SippRun
+from tests.switches.real.lab import Endpoint, Lab, Observer, free_port
+from tests.switches.real.scenarios import answerer, caller
+from tests.switches.real.sipp import CarrierRun, Sipp, SippRun
 
-SWITCH = "ast"
 PER_SECOND = 10_000
 """Micro-units of a second to 49…: 0.60 a minute, charged by the second."""
 ROUNDING = Rounding()
@@ -62,10 +60,10 @@ class Customer:
 class World:
     """Everything between a telephone and the books. Money in texts of the currency, amounts in micro-units.
 
-    `watched`: with a carrier whose messages are kept and an observer on AMI; a benchmark does without.
+    `watched`: with a carrier whose messages are kept and an observer of the switch; a benchmark does without.
     """
 
-    def __init__(self, lab: AsteriskLab, folder: Path, *, watched: bool = True) -> None:
+    def __init__(self, lab: Lab, folder: Path, *, watched: bool = True) -> None:
         self.lab, self.folder = lab, folder
         self.watched = watched
         self.clock = SystemClock()
@@ -78,8 +76,8 @@ class World:
         self.observer: Observer
         self.carrier: CarrierRun
         self.controller: asyncio.subprocess.Process | None = None
-        self.ami_port = lab.ami_port
-        self.ami_user = ("callctl", lab.ami_secret)
+        self.control_port = lab.control_port
+        self.login = lab.login
         self._stack = AsyncExitStack()
         self._observer_stack = AsyncExitStack()
         self._pool: list[Customer] = []
@@ -100,7 +98,7 @@ class World:
         self._stack.push_async_callback(self.redis.aclose)
         self.credit, self.live = CreditStore(self.redis), LiveCalls(self.redis)
         if self.watched:
-            carrier = self.sipp.carrier(answerer(self.lab.sip), local=(self.lab.carrier_host, 5060))
+            carrier = self.sipp.carrier(answerer(self.lab.trunk), local=(self.lab.carrier_host, 5060))
             self.carrier = await self._stack.enter_async_context(carrier)
             await self.observe()
 
@@ -111,15 +109,13 @@ class World:
         await self._stack.aclose()
 
     async def observe(self) -> None:
-        """Listen to AMI (again, after Asterisk was restarted)."""
+        """Listen to the switch (again, after it was restarted)."""
         await self._observer_stack.aclose()
         self._observer_stack = AsyncExitStack()
-        self.observer = await self._observer_stack.enter_async_context(
-            observing(self.lab.ami_port, OBSERVER, self.lab.observer_secret)
-        )
+        self.observer = await self._observer_stack.enter_async_context(self.lab.observing())
 
     async def start_controller(self, *, slice_s: int = 3, renew_before_s: float = 1.0) -> None:
-        """Run `callctl controller` and wait until its link to Asterisk stands."""
+        """Run `callctl controller` and wait until its link to the switch stands."""
         settings = self._settings(slice_s, renew_before_s)
         before = (await self._beat())[1]
         with (self.folder / "controller.log").open("ab") as log:
@@ -145,7 +141,7 @@ class World:
             raise
 
     async def _beat(self) -> tuple[str, int]:
-        return (await self.live.beats()).get(SWITCH, ("", 0))
+        return (await self.live.beats()).get(self.lab.name, ("", 0))
 
     async def stop_controller(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the controller; SIGKILL is a crash."""
@@ -178,13 +174,7 @@ renew_before_s = {renew_before_s}
 last_try_s = 0.5
 ring_s = {RING_S}
 resync_s = 2.0
-[[asterisk]]
-name = "{SWITCH}"
-host = "127.0.0.1"
-port = {self.ami_port}
-username = "{self.ami_user[0]}"
-secret = "{self.ami_user[1]}"
-""")
+{self.lab.settings(self.control_port, self.login)}""")
         path.chmod(0o600)
         return path
 
@@ -273,7 +263,7 @@ secret = "{self.ami_user[1]}"
         return await self.sipp.call(
             caller(did, from_user="442071234567", **how),
             local=(host, free_port(socket.SOCK_DGRAM, host)),
-            remote=self.lab.sip,
+            remote=self.lab.trunk,
         )
 
     def phone(self, customer: Customer) -> AbstractAsyncContextManager[CarrierRun]:
@@ -322,7 +312,7 @@ secret = "{self.ami_user[1]}"
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def settled(self, timeout_s: float = 15) -> None:
-        """Wait until Asterisk has no channel, Redis no hold, the outbox nothing to tell."""
+        """Wait until the switch has no channel, Redis no hold, the outbox nothing to tell."""
         if self.watched:
             await self.observer.until_silent(timeout_s)
 
@@ -347,11 +337,10 @@ secret = "{self.ami_user[1]}"
 
     async def clear(self) -> None:
         """Hang up whatever a failed test has left."""
-        for event in await self.observer.channels():
-            await self.observer.ask("Hangup", Channel=dict(event)["Uniqueid"], Cause="16")
+        await self.observer.hang_up_all()
 
     def story(self) -> str:
-        """Return what controller, Asterisk and SIP said, for the report of a failure."""
+        """Return what controller, switch and SIP said, for the report of a failure."""
         sip = "\n\n".join(dialog.story() for dialog in self.carrier.dialogs()[-6:])
         return f"files: {self.folder}\n{self.log()[-6000:]}\n{self.lab.log()[-3000:]}\ncarrier:\n{sip}"
 

@@ -96,16 +96,19 @@ def caller(
     from_user: str = "31201111",
     wait_ms: int = 60000,
     strict: bool = False,
+    display: str = "caller",
+    headers: str = "",
+    sdp_name: str = "-",
 ) -> str:
     """Return a caller: it calls, takes a refusal as it comes, and if answered hangs up after `hold_ms` (0: waits for
     the other side), or asks for a blind transfer to `refer_to` after `refer_ms`; or cancels `cancel_ms` after it rings.
-    `strict`: any refusal is a failed call to SIPp.
+    `strict`: any refusal is a failed call to SIPp. `headers` are lines of the INVITE, `sdp_name` is its body's `s=`.
     """
     where = f"sip:{called}@[remote_ip]:[remote_port]"
-    mine = f'From: "caller" <sip:{from_user}@[local_ip]:[local_port]>;tag={_TAG}\n'
+    mine = f'From: "{display}" <sip:{from_user}@[local_ip]:[local_port]>;tag={_TAG}\n'
     first = f"To: <{where}>\nCall-ID: [call_id]\nCSeq: 1 "
     via = "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\n"
-    invite = f"INVITE {where} SIP/2.0\n{via}{mine}{first}INVITE\n{_MINE}"
+    invite = f"INVITE {where} SIP/2.0\n{via}{mine}{first}INVITE\n{_MINE}{headers}"
     cancel = f"CANCEL {where} SIP/2.0\n[last_Via:]\n{mine}{first}CANCEL\nMax-Forwards: 70\n"
     refused = f"ACK {where} SIP/2.0\n[last_Via:]\n{mine}[last_To:]\nCall-ID: [call_id]\nCSeq: 1 ACK\nMax-Forwards: 70\n"
 
@@ -118,7 +121,8 @@ def caller(
     statuses = () if strict else FINAL
     finals = "".join(f'<recv response="{status}" optional="true" next="50"/>\n' for status in statuses)
     steps = (
-        _send(invite, body=_SDP, options=' retrans="500" start_rtd="1"') + '<recv response="100" optional="true"/>\n'
+        _send(invite, body=_SDP.replace("s=-", f"s={sdp_name}"), options=' retrans="500" start_rtd="1"')
+        + '<recv response="100" optional="true"/>\n'
     )
     if cancel_ms:
         steps += f'{finals}<recv response="180"/>\n<pause milliseconds="{cancel_ms}"/>\n'

@@ -1,4 +1,4 @@
-"""The cable between controller and AMI, which a test can cut and mend."""
+"""The cable between controller and switch, which a test can cut and mend."""
 
 from __future__ import annotations
 

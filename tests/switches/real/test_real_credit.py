@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from tests.switches.asterisk.scenarios import Carrier, number
-from tests.switches.asterisk.world import PER_SECOND, World
+from tests.switches.real.scenarios import Carrier, number
+from tests.switches.real.world import PER_SECOND, World
 
-pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_credit_runs_out_at_a_known_second(world: World) -> None:
@@ -62,12 +62,9 @@ async def test_a_limit_is_always_on_the_leg(world: World) -> None:
     one = await world.customer("0.20")
     running = asyncio.create_task(world.call(one, number("49", Carrier.ANSWERS, target="3104"), hold_ms=5500))
     await world.talking(one)
-    seen = []
+    seen: list[float] = []
     for _ in range(8):
-        for event in await world.observer.channels():
-            noted = dict(text.split("=", 1) for name, text in event if name == "Variable")
-            if noted["CALLCTL_LEG"] != "(null)":
-                seen.append(float(noted["TIMEOUT(absolute)"]))
+        seen += (await world.observer.limits(one.endpoint.account_code)).values()
         await asyncio.sleep(0.5)
     assert (await running).only.bye_sent
     assert len(seen) == 8
