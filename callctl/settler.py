@@ -76,7 +76,9 @@ class Settler:
         waiting = Waiting(Entry(ended, held))
         self._waiting[ended.call_id] = waiting
         await self._write_down(waiting)
-        await self._trim(waiting)
+        if waiting.journalled:
+            # Only then: a finished hold is taken for a call that is written down, and nobody would settle it any more.
+            await self._trim(waiting)
         self._something.set()
 
     async def drained(self, most_s: float) -> bool:
