@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -21,6 +21,8 @@ from tests.simulation.switch import SimulatedCall, SimulatedSwitch
 
 OVERRUN_MS = 2_000
 """What a switch may end a call late without anybody paying for it."""
+TOLD_S = 0.25
+"""So long a new limit may be on its way from the hold to the switch."""
 WRITE_S = 8.0
 """A refusal is told before it is written down: so long may a death lose its record."""
 
@@ -82,12 +84,19 @@ class Auditor:
     """wallet → credit limit"""
     most_calls: dict[str, int | None]
     """account → how many calls it may have at once"""
+    now_s: Callable[[], float]
+    commands_heard: bool
+    """In this seed whatever the controller says to the switch or to Redis is done and answered, and it never dies."""
     store: sqlite3.Connection
     """A connection of its own to the SQL store."""
     deaths_s: list[float] = field(default_factory=list)
     losses_s: list[float] = field(default_factory=list)
     """When Redis lost its last writes, and nobody could know."""
     emptied_s: list[float] = field(default_factory=list)
+    held_before: dict[int, int] = field(default_factory=dict)
+    seen_open: set[str] = field(default_factory=set)
+    raised: dict[str, tuple[float, dict[str, int]]] = field(default_factory=dict)
+    """call → when its hold last grew, and its shares"""
 
     # -- at every step -------------------------------------------------------------------------------------------------
 
@@ -96,14 +105,19 @@ class Auditor:
         held: defaultdict[str, int] = defaultdict(int)
         channels: defaultdict[str, int] = defaultdict(int)
         start = f"{{{PREFIX}}}:"
+        opened: set[str] = set()
         for key in self.server.keys(f"{start}h:"):
             hold = self.server.hash(key)
             for name, amount in hold.items():
                 if name.startswith("w:"):
                     held[name.removeprefix("w:")] += int(amount)
+            call_id = key.removeprefix(f"{start}h:")
             if hold.get("state") == "open":
+                opened.add(call_id)
+                self._see_open(call_id, hold, start)
                 for account_id in hold["accounts"].split(",")[:-1]:
                     channels[account_id] += 1
+        self.seen_open = opened
         for wallet_id, limit in self.credit.items():
             wallet = self.server.hash(f"{start}w:{wallet_id}")
             if not wallet:
@@ -111,7 +125,10 @@ class Auditor:
             if int(wallet["held"]) != held[str(wallet_id)]:
                 raise Broken("held", f"wallet {wallet_id} says {wallet['held']}, its holds {held[str(wallet_id)]}")
             left = int(wallet["balance"]) + limit - int(wallet["held"])
-            if left < 0 and not self.losses_s:
+            grew = int(wallet["held"]) > self.held_before.get(wallet_id, 0)
+            self.held_before[wallet_id] = int(wallet["held"])
+            # Less than nothing may be left where SQL's balance came before the hold it replaces went: never by a hold.
+            if left < 0 and grew and not self.losses_s and not self._graced():
                 raise Broken("available", f"wallet {wallet_id} has {-left} micro-units less than is held of it")
         if self.losses_s:
             return
@@ -126,9 +143,35 @@ class Auditor:
             if most is not None and counted > most and not self.emptied_s:
                 raise Broken("limit", f"account {account_id} has {counted} calls, it may have {most}")
 
+    def _see_open(self, call_id: str, hold: dict[str, str], start: str) -> None:
+        """Check a hold when it is seen for the first time, and note when its money grew."""
+        amounts = {name: int(amount) for name, amount in hold.items() if name.startswith("w:")}
+        if call_id not in self.seen_open:
+            over = self.server.client.zscore(f"{start}ended", call_id) is not None
+            if over and not self.losses_s and not self.emptied_s:
+                raise Broken("ended", f"call {call_id} is over, and holds again")
+        if self.raised.get(call_id, (0.0, {}))[1] != amounts:
+            self.raised[call_id] = (self.now_s(), amounts)
+
+    def cut(self, call: SimulatedCall) -> None:
+        """Check a call that the switch cuts at its limit: no money was held for more."""
+        since_s, amounts = self.raised.get(call.call_id, (0.0, {}))
+        if (
+            not self.commands_heard
+            or self.now_s() - since_s < TOLD_S
+            or call.limit_s is None
+            or call.answered_s is None
+        ):
+            return
+        talked_s = int(call.limit_s - call.answered_s) + 1
+        for payer in self.chains[call.plan.account_code]:
+            if amounts.get(f"w:{payer.wallet_id}", 0) <= price(payer.rate, talked_s):
+                return
+        raise Broken("cut", f"call {call.call_id} is cut after {talked_s} s, though its hold pays for more")
+
     def after_sql(self) -> None:
         """Check the wallets after a unit of work: nobody below its credit."""
-        if self.losses_s:
+        if self.losses_s or self._graced():
             return
         rows = self.store.execute("SELECT id, balance_micros FROM wallet WHERE kind = 'money'").fetchall()
         for wallet_id, balance in rows:
@@ -140,7 +183,7 @@ class Auditor:
         if total_s is None:
             raise Broken("deadline", f"call {call.call_id} has no limit on the switch")
         hold = self.server.hash(f"{{{PREFIX}}}:h:{call.call_id}")
-        if not hold or hold["state"] != "open" or self.losses_s or self.options.grace_s:
+        if not hold or hold["state"] != "open" or self.losses_s or self.emptied_s or self.options.grace_s:
             return
         paid_s = max(int(total_s - OVERRUN_MS / 1000), 0)
         for payer in self.chains[call.plan.account_code]:
@@ -260,6 +303,10 @@ class Auditor:
 
     def _died_about(self, at_s: float | None) -> bool:
         return any(at_s is None or -0.5 <= death_s - at_s <= WRITE_S for death_s in self.deaths_s)
+
+    def _graced(self) -> bool:
+        """Return whether calls may have run on unpaid: nobody was there, and grace or a lost hold let them."""
+        return bool((self.options.grace_s or self.emptied_s) and self.deaths_s)
 
     def _told(self, call: SimulatedCall) -> str:
         seconds = {

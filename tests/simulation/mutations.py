@@ -104,7 +104,7 @@ BUGS = (
         "journal forgets before SQL has it",
         "callctl.settler:Settler.take",
         "await self._trim(waiting)",
-        "self.journal.settled([ended.call_id])\n    await self._trim(waiting)",
+        "self.journal.settled([ended.call_id])\n        await self._trim(waiting)",
     ),
     Bug(
         "failed write taken for done",
@@ -147,6 +147,8 @@ BUGS = (
         "return grace * 20\n    if not grace:",
     ),
     Bug("start-up not finished", "callctl.controller:Controller._follow_catalogue", " or not self._ready.is_set()", ""),
+    Bug("trimmed before it is written down", "callctl.settler:Settler.take", "if waiting.journalled:", "if True:"),
+    Bug("hang-up asked for in circles", "callctl.call:_tick", "if call.ending or mono >=", "if mono >="),
     Bug(
         "emptied store not noticed",
         "callctl.controller:Controller._follow_catalogue",

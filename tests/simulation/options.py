@@ -111,14 +111,14 @@ def draw(seed: int) -> Options:
         last_try_s=min(rng.choice([0.3, 0.6, 1.0]), slice_s / 4),
         ring_s=rng.choice([5, 10, 20]),
         warn_before_s=rng.choice([0.0, slice_s * 0.4]),
-        grace_s=rng.choice([0.0, 0.0, 0.0, 3.0]),
+        grace_s=rng.choice([0.0, 0.0, 0.0, 6.0]),
         resync_s=rng.choice([4.0, 10.0, 30.0]),
         talk_s=slice_s * rng.choice([0.5, 1.5, 3.0]),
         limit_late_s=rng.choice([0.0, 0.05, 0.4]),
         top_ups=rng.choice([0, 2, 6, 15]),
         hangups=rng.choice([0, 0, 2]),
         blocks=rng.choice([0, 0, 0, 2]),
-        faults=_faults(rng, over_s) if rng.random() < 0.92 else Faults(),
+        faults=_faults(rng, over_s) if rng.random() < 0.8 else Faults(),
     )
 
 
@@ -185,8 +185,8 @@ def _faults(rng: Random, over_s: float) -> Faults:
         sql_unknown=chance(0.15),
         sql_slow_s=rng.choice([0.001, 0.02, 0.3]),
         sql_down=moments(0.2, 25.0),
-        journal_broken=moments(0.12, 10.0),
-        deaths=moments(0.35, 12.0),
+        journal_broken=moments(0.15, 10.0),
+        deaths=moments(0.5, 12.0),
         stops=moments(0.15, 4.0),
         event_lost=chance(0.08),
         event_doubled=chance(0.2),

@@ -101,6 +101,7 @@ class SimulatedSwitch:
         self.up = True
         self.restarted_s: list[float] = []
         self.watch_limit: Callable[[SimulatedCall, float | None], None] = lambda _call, _total_s: None
+        self.watch_cut: Callable[[SimulatedCall], None] = lambda _call: None
         self.trace: Callable[[str, str], None] = lambda _what, _call_id: None
         self._tell: Callable[[SwitchEvent], None] | None = None
         self._listener = contextvars.copy_context()
@@ -198,7 +199,11 @@ class SimulatedSwitch:
             call.limit_s = now + left_s
             call.longest_limit_s = max(call.longest_limit_s, talked + left_s)
             late = self._rng.uniform(0, self._limit_late_s)
-            call.limit_timer = self._loop.later(left_s + late, lambda: self._end(call, "limit"))
+            call.limit_timer = self._loop.later(left_s + late, self._cut, call)
+
+    def _cut(self, call: SimulatedCall) -> None:
+        self.watch_cut(call)
+        self._end(call, "limit")
 
     def _end(self, call: SimulatedCall, by: str, *, dial_status: str = "") -> None:
         if call.stage == "over":

@@ -44,6 +44,7 @@ START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 LIVENESS_S = 600.0
 """How long everything may take to come to rest once the faults have stopped."""
 QUIET = Faults()
+TOLD_SOON_S = 0.02
 IMPOSSIBLE = {
     "call_broken",
     "loop_broken",
@@ -158,6 +159,7 @@ class World:
         self.auditor = self._open_accounts()
         self.server.after = self._after_redis
         self.switch.watch_limit = lambda call, total_s: self._checked(lambda: self.auditor.limit_set(call, total_s))
+        self.switch.watch_cut = lambda call: self._checked(lambda: self.auditor.cut(call))
         self.switch.trace = lambda what, call_id: self.note(f"{call_id} {what}")
         self.loop.run_job = self._run_job
         self._pictures: list[dict[str, tuple[str, Any]]] = []
@@ -223,7 +225,7 @@ class World:
                 )
         look = sqlite3.connect(self.folder.store, isolation_level=None)
         most = {str(account_id): plan.max_calls for account_id, plan in zip(ids, options.accounts, strict=True)}
-        return Auditor(options, self.server, chains, credit, most, look)
+        return Auditor(options, self.server, chains, credit, most, self.loop.time, _heard(options.faults), look)
 
     def _pay_in(self, account_id: int, amount_micros: int, operation: str) -> topups.TopUp | None:
         with work(self.engine) as session:
@@ -579,6 +581,13 @@ def _listen(world: World) -> None:
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _heard(faults: Faults) -> bool:
+    chances = (faults.request_lost, faults.reply_lost, faults.request_late, faults.command_lost, faults.command_unheard)
+    moments = (faults.partitions, faults.redis_down, faults.redis_rewound, faults.redis_emptied, faults.deaths)
+    more = (faults.stops, faults.link_cuts, faults.switch_restarts)
+    return not any((*chances, *moments, *more, faults.event_lost, faults.event_late)) and faults.latency_s < TOLD_SOON_S
 
 
 def _within(windows: tuple[tuple[float, float], ...], now_s: float) -> bool:
