@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from billing.ports import SystemClock, SystemIds
+from callctl.switches.base import LinkUp
 from tests.switches.asterisk.lab import AsteriskLab
 from tests.switches.freeswitch.lab import FreeswitchLab
 from tests.switches.labs import Told
@@ -81,6 +82,7 @@ async def record(kind: str, lab: Lab, name: str, sipp: Sipp) -> None:
     port = server.sockets[0].getsockname()[1]
     switch, told = adapter(kind, port, lab.login, clock=SystemClock(), ids=SystemIds()), Told()
     await switch.start(told)
+    await told.wait(LinkUp)
     called, how = CALLS[name]
     host = lab.endpoint(0).host
     local = (host, free_port(socket.SOCK_DGRAM, host))
