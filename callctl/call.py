@@ -370,6 +370,8 @@ def _tick(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
     if call.stage is not Stage.TALKING:
         call.wake_mono = None
         return []
+    if call.wake_mono is None or mono < call.wake_mono - SOON_S:
+        return []  # late from a moment that has moved: the renewal it was for is done
     if call.ending or mono >= call.grant_ends_mono:
         # It should have ended by now, by our hang-up or the switch's own limit; make sure.
         call.ending = call.ending or _end_of_grant(call)

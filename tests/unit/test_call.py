@@ -176,6 +176,16 @@ def test_the_grant_is_renewed_in_good_time() -> None:
     assert played.wake_s == 100
 
 
+def test_a_late_tick_does_not_renew_twice() -> None:
+    """The timer of a renewal that is done may still fire: it holds no second slice."""
+    played = Played()
+    played.talking()
+    played.give(Tick(), at_s=40)
+    played.give(HoldReplied(Held()))
+    assert played.give(Tick(), at_s=40.01) == []
+    assert played.call.granted_s == 120
+
+
 def test_a_renewal_that_finds_less_gets_what_is_left() -> None:
     """With 0.75 in all the second slice is 15 s; a warning comes 10 s before the end, the last try one second."""
     played = Played()
