@@ -14,10 +14,10 @@ help: ## this list
 # A Python without ensurepip (Debian's, without python3-venv) still makes a venv; pip then comes from the pip on PATH.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("callctl needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
-	@test -x $(BIN)/python || { echo "making a virtual environment in $(VENV) ..."; \
+	@test -x $(BIN)/python || { echo "making a virtual environment in $(VENV) ..." >&2; \
 	  $(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m virtualenv -q $(VENV) 2>/dev/null; } || \
-	  { echo "This Python cannot make virtual environments. On Debian or Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }; }
-	@echo "installing the locked dependencies (once) ..."
+	  { echo "This Python cannot make virtual environments. On Debian or Ubuntu: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }; }
+	@echo "installing the locked dependencies (once) ..." >&2
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
