@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
-from sqlalchemy import update
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from billing import audit
-from billing.errors import NotFound, OtherBody, Refused, TooLarge
+from billing.chart import ledger_account
+from billing.errors import NotFound, Refused, TooLarge
 from billing.ledger import Applied, Entry, lock_wallets, post
-from billing.models import Account, AccountKind, AccountStatus, Operation, Wallet, WalletKind, id_of
-from billing.store import Remembered, insert_or_skip
+from billing.models import Account, AccountKind, AccountStatus, Wallet, WalletKind, id_of
+from billing.operations import check_id, once
 from rating.money import MOST_MICROS, format_amount
-
-MOST_OPERATION = 150
-"""The longest operation id, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +59,14 @@ def top_up(
         raise NotFound(f"there is no account {account_id}")
     if account.kind is AccountKind.OPERATOR or account.parent_id is None:
         raise Refused("the operator's own money is not topped up")
-    with session.begin_nested():
-        known = _claim(session, operation, _body_hash(account_id, amount_micros), now)
-        applied: tuple[Applied, ...] = ()
-        if known is None:
-            outcome, applied = _move(
-                session, account, amount_micros, operation=operation, actor=actor, reason=reason, now=now
-            )
-            session.execute(update(Operation).where(col(Operation.id) == operation).values(outcome=outcome))
-        else:
-            outcome = known
-    if "refused" in outcome:
-        raise Remembered(outcome["refused"])
-    return TopUp(operation=operation, replayed=known is not None, applied=applied, **outcome)
+    done = once(
+        session,
+        operation,
+        ["topup", account_id, amount_micros],
+        lambda: _move(session, account, amount_micros, operation=operation, actor=actor, reason=reason, now=now),
+        now=now,
+    )
+    return TopUp(operation=operation, replayed=done.replayed, applied=done.applied, **done.facts)
 
 
 def _check(amount_micros: int, operation: str) -> None:
@@ -84,26 +74,7 @@ def _check(amount_micros: int, operation: str) -> None:
         raise Refused("the amount of a top-up must be more than 0")
     if amount_micros > MOST_MICROS:
         raise TooLarge("the amount must stay below 2**53 micro-units")
-    if not operation or len(operation) > MOST_OPERATION or not operation.isprintable():
-        raise Refused(f"an operation id is 1 to {MOST_OPERATION} printable characters")
-
-
-def _body_hash(account_id: int, amount_micros: int) -> str:
-    return hashlib.sha256(orjson.dumps(["topup", account_id, amount_micros])).hexdigest()
-
-
-def _claim(session: Session, operation: str, body_hash: str, now: datetime) -> dict[str, Any] | None:
-    """Take the operation for us and return None, or return the outcome it had. Raises `OtherBody`.
-
-    Where another unit of work is just doing the same operation this waits for its end.
-    """
-    row = {"id": operation, "body_hash": body_hash, "outcome": {}, "created_at": now}
-    if insert_or_skip(session, Operation, [row], "id"):
-        return None
-    known = session.exec(select(Operation.body_hash, Operation.outcome).where(Operation.id == operation)).one()
-    if known[0] != body_hash:
-        raise OtherBody(f"the operation {operation!r} has been used with another account or amount")
-    return dict(known[1])
+    check_id(operation)
 
 
 def _move(
@@ -154,7 +125,7 @@ def _source(session: Session, account: Account) -> tuple[int, Account | None]:
     """Return the wallet the money comes from, and the reseller who owns it; None where it is the operator's cash."""
     above = session.exec(select(Account).where(Account.id == account.parent_id)).one()
     if above.kind is AccountKind.OPERATOR:
-        return _wallet(session, id_of(above), WalletKind.CASH, account.currency), None
+        return ledger_account(session, WalletKind.CASH, account.currency), None
     return _wallet(session, id_of(above), WalletKind.MONEY, account.currency), above
 
 

@@ -1,5 +1,6 @@
 """The tables of the SQL store, which is the truth."""
 
+from billing.models.alerts import Alert
 from billing.models.tables import (
     Account,
     AccountKind,
@@ -28,6 +29,7 @@ __all__ = [
     "Account",
     "AccountKind",
     "AccountStatus",
+    "Alert",
     "AuditRow",
     "Cdr",
     "Charge",

@@ -44,12 +44,21 @@ class IdentityKind(StrEnum):
 
 
 class WalletKind(StrEnum):
-    """A live wallet (`MONEY`) has a balance and a sequence; the others are ledger accounts, summed when asked."""
+    """A live wallet (`MONEY`) has a balance and a sequence; the others are ledger accounts, summed when asked.
+
+    What each is for, and on which side of the books it usually stands: `billing.chart`.
+    """
 
     MONEY = "money"
     INCOME = "income"
     CASH = "cash"
     ADJUSTMENT = "adjustment"
+    CARRIER_COST = "carrier_cost"
+    CARRIER_PAYABLE = "carrier_payable"
+    TAX = "tax"
+    BREAKAGE = "breakage"
+    EXCHANGE = "exchange"
+    COMMISSION = "commission"
 
 
 ONE_ROOT = text("kind = 'operator'")

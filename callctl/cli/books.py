@@ -11,6 +11,7 @@ from billing.books import BooksReport, Finding, check_credit, check_store
 from billing.errors import CreditUnavailable
 from billing.store import reading
 from callctl.app import credit_link
+from callctl.cli import trial_balances
 from callctl.cli.output import JsonOption, count, people, print_json, row, say, table, warn
 from callctl.cli.shell import Failed, Shell, shell_of
 
@@ -23,9 +24,18 @@ def add_to(app: typer.Typer) -> None:
 def books(
     ctx: typer.Context,
     store_only: Annotated[bool, typer.Option("--store-only", help="Leave out the live credit store.")] = False,
+    trial: Annotated[
+        bool, typer.Option("--trial-balance", help="Print what each ledger account adds up to instead.")
+    ] = False,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The trial balance as it was: 2026-03-31 or 2026-03-31T18:00Z.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check every invariant of the money; status 1 where one does not hold."""
+    if trial or at is not None:
+        trial_balances.show(shell_of(ctx), at, as_json=as_json)
+        return
     report, holds, credit_asked = asyncio.run(check(shell_of(ctx), store_only=store_only))
     if as_json:
         print_json({

@@ -157,3 +157,22 @@ def test_text_of_a_caller_cannot_drive_a_terminal() -> None:
     """Escapes, line ends, direction marks and separators become visible replacement characters."""
     assert visible("a\x1b[2Jb\r\n\u2028\u202e\x9bc") == "a\ufffd[2Jb\ufffd\ufffd\ufffd\ufffd\ufffdc"
     assert visible("Müller [bold]日本") == "Müller [bold]日本"
+
+
+def test_a_trial_balance_is_printed_as_of_any_time(home: Home) -> None:
+    """10 EUR paid in stand on the debit side of cash and the credit side of prepaid money; the day before, nothing."""
+    home.run("topup", "acme", "10.00")
+    sheet = home.ok("books", "--trial-balance", "--json").json["currencies"][0]
+    assert (sheet["currency"], sheet["debit"], sheet["credit"], sheet["balances"]) == ("EUR", "10.00", "10.00", True)
+    assert [(line["account"], line["debit"], line["credit"]) for line in sheet["lines"]] == [
+        ("cash", "10.00", "0.00"),
+        ("money", "0.00", "10.00"),
+    ]
+    people = home.ok("books", "--trial-balance").out
+    assert "Prepaid money" in people
+    assert "10.00" in people
+    assert home.ok("books", "--at", "2020-01-01", "--json").json == {"at": "2020-01-01T23:59:59Z", "currencies": []}
+    assert "Nothing had been posted" in home.ok("books", "--at", "2020-01-01T10:00").out
+    ran = home.run("books", "--at", "yesterday")
+    assert (ran.status, ran.out) == (2, "")
+    assert "not a time" in ran.err
