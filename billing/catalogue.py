@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from sqlalchemy import Text, cast, update
 from sqlmodel import Session, col, select
 
 from billing.errors import LedgerBroken
+from billing.limits import networks_of, read_hours
 from billing.models import (
     Account,
     AccountKind,
@@ -27,6 +29,7 @@ from billing.models import (
     WalletKind,
     id_of,
 )
+from rating.parts import When
 from rating.prefixes import RateMap
 from rating.tariff import Rate
 from rating.terms import terms_of
@@ -56,6 +59,13 @@ class Party:
     max_calls: int | None
     max_cps: int | None
     barred: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
+    """Where it may call to; empty: wherever it has a rate."""
+    hours: tuple[When, ...] = ()
+    """When its calls may begin, on its own clock; empty: at any time."""
+    timezone: str = "UTC"
+    max_call_micros: int | None = None
+    max_day_micros: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +90,14 @@ class Catalogue:
     chains: Mapping[tuple[IdentityKind, str], tuple[Party, ...]] = field(repr=False)
     tariffs: Mapping[int, TariffBook] = field(repr=False)
     parties: Mapping[int, Party] = field(repr=False)
+    networks: tuple[tuple[int, int], ...] = ()
+    """The (IP version, length) of the source addresses that name a payer, the longest first."""
 
     def chain(self, kind: IdentityKind, value: str) -> tuple[Party, ...] | None:
-        """Return who pays for calls that carry this identity."""
+        """Return who pays for calls that carry this identity; an address is the smallest network's that holds it."""
+        if kind is IdentityKind.SOURCE_ADDRESS:
+            known = (self.chains.get((kind, network)) for network in networks_of(value, self.networks))
+            return next((chain for chain in known if chain is not None), None)
         return self.chains.get((kind, value))
 
 
@@ -94,12 +109,18 @@ def load_catalogue(session: Session, previous: Catalogue | None = None) -> Catal
     version = catalogue_version(session)
     parties, parents = _parties(session)
     chains: dict[tuple[IdentityKind, str], tuple[Party, ...]] = {}
-    for identity in session.exec(select(Identity)):
+    for identity in session.exec(select(Identity).where(col(Identity.freed_at).is_(None))):
         chain = _chain(identity.account_id, parties, parents)
         if chain:
             chains[identity.kind, identity.value] = chain
     known = previous.tariffs if previous else {}
-    return Catalogue(version=version, chains=chains, tariffs=_tariffs(session, known), parties=parties)
+    return Catalogue(
+        version=version,
+        chains=chains,
+        tariffs=_tariffs(session, known),
+        parties=parties,
+        networks=_networks(chains),
+    )
 
 
 def catalogue_version(session: Session) -> int:
@@ -146,8 +167,18 @@ def _parties(session: Session) -> tuple[dict[int, Party], dict[int, int]]:
             max_calls=row.max_calls,
             max_cps=row.max_cps,
             barred=tuple(row.barred),
+            allowed=tuple(row.allowed),
+            hours=read_hours(row.hours),
+            timezone=row.timezone,
+            max_call_micros=row.max_call_micros,
+            max_day_micros=row.max_day_micros,
         )
     return parties, parents
+
+
+def _networks(chains: Mapping[tuple[IdentityKind, str], Any]) -> tuple[tuple[int, int], ...]:
+    found = {ip_network(value) for kind, value in chains if kind is IdentityKind.SOURCE_ADDRESS}
+    return tuple(sorted({(network.version, network.prefixlen) for network in found}, key=lambda one: (-one[1], one[0])))
 
 
 def _chain(account_id: int, parties: Mapping[int, Party], parents: Mapping[int, int]) -> tuple[Party, ...]:

@@ -11,11 +11,17 @@ from typing import Any
 from billing.catalogue import Catalogue, Party
 from billing.cdrs import EndedCharge, talk_facts
 from billing.credit.store import Share
+from billing.limits import hours_allow
 from billing.models import AccountStatus, IdentityKind
 from callctl import refusals
 from callctl.switches.base import CallOffered, Direction, Refusal
 from rating.pricing import afford, band_changes, billable_ms, closing, cost, cost_ms, longest
 from rating.tariff import Rate
+
+BY_WORD = {
+    kind.value: kind for kind in (IdentityKind.SIP_USER, IdentityKind.SOURCE_ADDRESS, IdentityKind.CALLER_NUMBER)
+}
+"""The kinds of identity that a dialplan may name instead of an account code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,8 @@ class Level:
     tariff_id: int
     version: int
     rate: Rate
+    most_micros: int | None = None
+    """What the account may spend on one call."""
 
     def facts(self) -> dict[str, Any]:
         """Return the level as JSON."""
@@ -44,6 +52,7 @@ class Level:
             "tariff_id": self.tariff_id,
             "version": self.version,
             "rate": self.rate.facts(),
+            **({} if self.most_micros is None else {"most_micros": self.most_micros}),
         }
 
     @classmethod
@@ -111,9 +120,25 @@ class Terms:
         return self.longest(max(paid_s, seconds))
 
     def longest(self, most_s: int) -> int:
-        """Return how long all the money there is lets the call last, up to `most_s`, answered at the first moment."""
+        """Return how long all the money there is lets the call last, up to `most_s`, answered at the first moment.
+
+        That is as long as the tariffs and the accounts' limits for the cost of one call let it.
+        """
         at = self._times()[0]
-        return min(longest(level.rate, most_s, at) for level in self.levels)
+        most_s = min(longest(level.rate, most_s, at) for level in self.levels)
+        return self._within_limits(most_s) if self.capped else most_s
+
+    @property
+    def capped(self) -> bool:
+        """Whether an account limits what one call may cost."""
+        return any(level.most_micros is not None for level in self.levels)
+
+    def _within_limits(self, most_s: int) -> int:
+        return min(
+            afford(level.rate, level.most_micros, most_s, at)
+            for level, at in self._each()
+            if level.most_micros is not None
+        )
 
     def affordable(self, available: tuple[int, ...], most_s: int) -> int:
         """Return how many seconds, at most `most_s`, every level can pay with these micro-units."""
@@ -171,20 +196,32 @@ def dialled(number: str) -> str:
     return number.removeprefix("+")
 
 
+def payers(catalogue: Catalogue, offer: CallOffered) -> tuple[Party, ...] | None:
+    """Return who pays for a call: the payer and those above it.
+
+    An inbound call is paid by whose number was dialled. Else by what the switch's configuration says: an account code,
+    or `kind:value` for another kind of identity. No account code has a colon, so neither is taken for the other.
+    """
+    if offer.direction is Direction.INBOUND:
+        return catalogue.chain(IdentityKind.DID, dialled(offer.callee))
+    kind, told, value = offer.account_code.partition(":")
+    if not told:
+        return catalogue.chain(IdentityKind.ACCOUNT_CODE, offer.account_code) if offer.account_code else None
+    known = BY_WORD.get(kind)
+    if known is None:
+        return None
+    return catalogue.chain(known, dialled(value) if known is IdentityKind.CALLER_NUMBER else value)
+
+
 def decide(catalogue: Catalogue, offer: CallOffered) -> Terms | Refused:
     """Find who pays and at what rates, or why not. Money and limits are the credit store's to check."""
-    if offer.direction is Direction.INBOUND:
-        chain = catalogue.chain(IdentityKind.DID, dialled(offer.callee))
-    else:
-        chain = catalogue.chain(IdentityKind.ACCOUNT_CODE, offer.account_code) if offer.account_code else None
+    chain = payers(catalogue, offer)
     if not chain:
         return Refused(refusals.UNKNOWN_ACCOUNT)
     payer = chain[0].account_id
-    if any(party.status is not AccountStatus.ACTIVE for party in chain):
-        return Refused(refusals.INACTIVE_ACCOUNT, payer)
     number = dialled(offer.callee)
-    if any(number.startswith(dialled(prefix)) for party in chain for prefix in party.barred):
-        return Refused(refusals.BARRED, payer)
+    if (refusal := _refusal_of(chain, offer, number)) is not None:
+        return Refused(refusal, payer)
     levels = []
     for party in chain:
         level = _level(catalogue, party, number, offer.at)
@@ -196,6 +233,20 @@ def decide(catalogue: Catalogue, offer: CallOffered) -> Terms | Refused:
     terms = Terms(tuple(levels)).at(offer.at)
     closed = terms.closed(offer.at)
     return Refused(refusals.CLOSED, payer, closed.rate.destination) if closed else terms
+
+
+def _refusal_of(chain: tuple[Party, ...], offer: CallOffered, number: str) -> Refusal | None:
+    """Return why an account of the chain lets no such call begin, whatever it costs."""
+    if any(party.status is not AccountStatus.ACTIVE for party in chain):
+        return refusals.INACTIVE_ACCOUNT
+    if any(number.startswith(dialled(prefix)) for party in chain for prefix in party.barred):
+        return refusals.BARRED
+    outbound = offer.direction is Direction.OUTBOUND
+    if outbound and any(party.allowed and not number.startswith(party.allowed) for party in chain):
+        return refusals.NOT_ALLOWED
+    if any(party.hours and not hours_allow(party.hours, party.timezone, offer.at) for party in chain):
+        return refusals.OUTSIDE_HOURS
+    return None
 
 
 def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Level | Refusal:
@@ -215,4 +266,5 @@ def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Lev
         tariff_id=book.id,
         version=book.version,
         rate=rate,
+        most_micros=party.max_call_micros,
     )

@@ -263,8 +263,9 @@ def _offered(call: Call, *, now: datetime, policy: Policy) -> list[Effect]:
     call.terms = call.terms.ringing(call.offered_at, policy.ring_s)
     call.wanted_s = call.terms.whole(policy.slice_s)
     if call.wanted_s <= 0:
+        refusal = refusals.CALL_TOO_DEAR if call.terms.capped else refusals.CLOSED
         call.stage = Stage.ENDED
-        return [Refuse(refusals.CLOSED), Finish(refused_record(call, refusals.CLOSED, now), held=False)]
+        return [Refuse(refusal), Finish(refused_record(call, refusal, now), held=False)]
     call.tries = 1
     return [Hold(call.terms.shares(call.wanted_s), policy.ring_s + call.wanted_s)]
 
@@ -426,8 +427,10 @@ def _warns(call: Call, policy: Policy) -> bool:
 
 
 def _end_of_grant(call: Call) -> str:
-    """Say why a call ends with its grant: no more money, or a tariff that lets it last no longer."""
-    return "tariff_limit" if call.terms.longest(call.granted_s + 1) <= call.granted_s else "credit_exhausted"
+    """Say why a call ends with its grant: no more money, or a limit on its cost or length."""
+    if call.terms.longest(call.granted_s + 1) > call.granted_s:
+        return "credit_exhausted"
+    return "call_cost_limit" if call.terms.capped else "tariff_limit"
 
 
 def _talked(call: Call, mono: float) -> float:

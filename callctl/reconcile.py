@@ -27,6 +27,8 @@ UNPRICED = {
     "unknown_account": "nobody here has that account code or number",
     "inactive_account": "its account, or one above it, is not active",
     "barred_destination": "the destination is barred",
+    "destination_not_allowed": "its account may not call there",
+    "outside_hours": "its account may not call at that hour",
     "no_rate": "no rate for the number",
     "wrong_currency": "the tariff is in another currency than the account",
 }

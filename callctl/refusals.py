@@ -8,6 +8,12 @@ NO_MONEY = Refusal("no_money", 402, 0)
 UNKNOWN_ACCOUNT = Refusal("unknown_account", 403, 21)
 INACTIVE_ACCOUNT = Refusal("inactive_account", 403, 21)
 BARRED = Refusal("barred_destination", 403, 21)
+NOT_ALLOWED = Refusal("destination_not_allowed", 403, 21)
+"""The account may call only some destinations, and this is none of them."""
+OUTSIDE_HOURS = Refusal("outside_hours", 403, 21)
+"""The account may not call at this hour."""
+CALL_TOO_DEAR = Refusal("call_cost_limit", 403, 21)
+"""Already the first increment costs more than the account may spend on a call."""
 CLOSED = Refusal("closed", 403, 21)
 """The tariff lets no call begin at this hour."""
 NO_RATE = Refusal("no_rate", 404, 1)

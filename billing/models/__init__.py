@@ -1,11 +1,13 @@
 """The tables of the SQL store, which is the truth."""
 
 from billing.models.alerts import Alert
+from billing.models.resellers import TariffOwner
 from billing.models.tables import (
     Account,
     AccountKind,
     AccountStatus,
     AuditRow,
+    BillingMode,
     Cdr,
     Charge,
     Identity,
@@ -31,6 +33,7 @@ __all__ = [
     "AccountStatus",
     "Alert",
     "AuditRow",
+    "BillingMode",
     "Cdr",
     "Charge",
     "Identity",
@@ -43,6 +46,7 @@ __all__ = [
     "RateRow",
     "SwitchCdr",
     "Tariff",
+    "TariffOwner",
     "User",
     "UserSession",
     "Wallet",

@@ -36,10 +36,27 @@ class AccountStatus(StrEnum):
     CLOSED = "closed"
 
 
+class BillingMode(StrEnum):
+    """When an account pays. What it may spend is its balance and credit limit in every mode.
+
+    PREPAID: before it calls, no credit. POSTPAID: after a period, up to its credit limit. FLAT: a fee for a period, for
+    which its tariff prices the calls it covers at nothing. PAYG: as it goes, with or without a little credit.
+    """
+
+    PREPAID = "prepaid"
+    POSTPAID = "postpaid"
+    FLAT = "flat"
+    PAYG = "payg"
+
+
 class IdentityKind(StrEnum):
     """By what a switch tells us who pays."""
 
     ACCOUNT_CODE = "account_code"
+    SIP_USER = "sip_user"
+    SOURCE_ADDRESS = "source_address"
+    """A network; of several that hold an address the smallest one counts."""
+    CALLER_NUMBER = "caller_number"
     DID = "did"
 
 
@@ -62,6 +79,7 @@ class WalletKind(StrEnum):
 
 
 ONE_ROOT = text("kind = 'operator'")
+IN_USE = text("freed_at IS NULL")
 
 
 class Account(SQLModel, table=True):
@@ -82,21 +100,39 @@ class Account(SQLModel, table=True):
     currency: str = Field(max_length=3)
     tariff_id: int | None = Field(default=None, sa_column=row_of("tariff.id", nullable=True))
     credit_limit_micros: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    billing_mode: BillingMode = Field(
+        default=BillingMode.PREPAID, sa_column=Column(word_of(BillingMode), nullable=False)
+    )
+    timezone: str = Field(default="UTC", max_length=64)
+    language: str = Field(default="en", max_length=20)
+    brand: str = Field(default="", max_length=100)
     max_calls: int | None = None
     max_cps: int | None = None
+    max_day_micros: int | None = Field(default=None, sa_column=Column(BigInteger))
+    max_call_micros: int | None = Field(default=None, sa_column=Column(BigInteger))
     barred: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    allowed: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    hours: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    low_balance_micros: int | None = Field(default=None, sa_column=Column(BigInteger))
+    clear_balance_micros: int | None = Field(default=None, sa_column=Column(BigInteger))
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Identity(SQLModel, table=True):
-    """What a call carries that names its payer; unique, or two accounts would pay for one call."""
+    """What a call carries that names its payer; unique while in use, or two accounts would pay for one call.
+
+    One that is freed keeps its row: whose calls it named until then stays known.
+    """
 
     __tablename__ = "identity"
-    __table_args__ = (UniqueConstraint("kind", "value"),)
+    __table_args__ = (
+        Index("uq_identity_in_use", "kind", "value", unique=True, sqlite_where=IN_USE, postgresql_where=IN_USE),
+    )
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
     account_id: int = Field(sa_column=row_of("account.id", index=True))
     kind: IdentityKind = Field(sa_column=Column(word_of(IdentityKind), nullable=False))
     value: str = Field(max_length=100)
+    freed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class Tariff(SQLModel, table=True):

@@ -176,3 +176,44 @@ def test_a_trial_balance_is_printed_as_of_any_time(home: Home) -> None:
     ran = home.run("books", "--at", "yesterday")
     assert (ran.status, ran.out) == (2, "")
     assert "not a time" in ran.err
+
+
+def test_an_account_is_changed_closed_and_found(home: Home) -> None:
+    """`set` changes what is named; "none" takes a limit away; `list` searches; a closed account gives its code back."""
+    home.ok(
+        "account", "set", "acme", "--timezone", "Europe/Berlin", "--max-day", "20", "--hours", "mon-fri 08:00-18:00"
+    )
+    acme = home.ok("account", "set", "acme", "--identity", "sip_user:alice", "--allow", "49", "--json").json
+    assert (acme["timezone"], acme["max_day"], acme["hours"]) == ("Europe/Berlin", "20.00", ["mon-fri 08:00-18:00"])
+    assert acme["allowed"] == ["49"]
+    assert {"kind": "sip_user", "value": "alice"} in acme["identities"]
+    acme = home.ok(
+        "account", "set", "acme", "--max-day", "none", "--allow", "none", "--free", "sip_user:alice", "--json"
+    )
+    assert (acme.json["max_day"], acme.json["allowed"], len(acme.json["identities"])) == (None, [], 1)
+    assert "nothing was changed" in home.ok("account", "set", "acme", "--language", "en").out
+    assert [found["name"] for found in home.ok("account", "list", "ACME", "--json").json] == ["acme"]
+    assert "No account matches" in home.ok("account", "list", "nobody").out
+    assert "time zone" in home.ok("account", "show", "acme").out
+    closed = home.ok("account", "close", "acme", "--json").json
+    assert (closed["status"], closed["identities"]) == ("closed", [])
+    home.ok("account", "add", "acme2", "--code", "acme-1")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        (("--max-calls", "many"), 2, "a whole number or none"),
+        (("--identity", "alice"), 2, "KIND:VALUE"),
+        (("--max-day", "1,000.00"), 1, "1,000.00"),
+        (("--timezone", "Mars"), 1, "Europe/Berlin"),
+        (("--hours", "late"), 1, "mon-fri 08:00-18:00"),
+    ],
+)
+def test_a_change_that_is_none_is_a_sentence(home: Home, words: tuple[str, ...], status: int, sentence: str) -> None:
+    """Each wrong value is told in a sentence, with an example where that helps, and changes nothing."""
+    before = home.ok("account", "show", "acme", "--json").json
+    ran = home.run("account", "set", "acme", *words)
+    assert (ran.status, ran.out) == (status, "")
+    assert sentence in ran.err
+    assert home.ok("account", "show", "acme", "--json").json == before

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.engine import Engine
 from sqlmodel import select
 
+from billing.account_changes import close_account
 from billing.accounts import set_status
 from billing.errors import BillingError, NotFound, OtherBody, Refused, TooLarge
 from billing.ledger import Applied
@@ -104,7 +105,7 @@ def test_a_closed_account_takes_no_money(engine: Engine) -> None:
     """A closed account is refused; a blocked one may pay to be active again."""
     tree = plant(engine)
     with work(engine) as session:
-        set_status(session, tree.carl, AccountStatus.CLOSED, actor="admin", now=NOW)
+        close_account(session, tree.carl, actor="admin", now=NOW)
         set_status(session, tree.ray, AccountStatus.BLOCKED, actor="admin", now=NOW)
     before = _money(engine)
     with pytest.raises(Refused, match="closed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -323,3 +324,30 @@ def test_facts_make_the_same_call_again() -> None:
     again = rebuild(played.call.facts())
     assert (again.terms, again.granted_s, again.answered_at) == (played.call.terms, 60, T0 + timedelta(seconds=3))
     assert again.stage is Stage.TALKING
+
+
+def test_a_call_is_cut_where_its_cost_limit_is_reached() -> None:
+    """60 cents a minute and 45 cents a call: 45 s, however much money there is, and the record says why."""
+    limited = replace(level(1, "0.60"), most_micros=450_000)
+    played = Played(limited)
+    (hold,) = played.offered()
+    assert isinstance(hold, machine.Hold)
+    assert hold.shares[0].amount_micros == 450_000
+    played.give(HoldReplied(Held()))
+    played.answered(0)
+    assert played.call.granted_s == 45
+    assert played.give(MoneyGrew(), at_s=10) == []
+    assert rebuild(played.call.facts()).terms.levels[0].most_micros == 450_000
+    ended = played.ended(45.2)
+    assert (ended.reason, ended.charges[0].amount_micros) == ("call_cost_limit", 450_000)
+
+
+def test_a_call_whose_first_increment_costs_too_much_is_refused() -> None:
+    """A minute is charged whole: where it costs more than a call may cost there is no call, and nothing is held."""
+    played = Played(replace(level(1, "0.60", increment_s=60), most_micros=599_999))
+    refuse, finish = played.offered()
+    assert isinstance(refuse, machine.Refuse)
+    assert refuse.refusal.code == "call_cost_limit"
+    assert isinstance(finish, machine.Finish)
+    assert not finish.held
+    assert (finish.ended.disposition, finish.ended.charges) == ("refused", ())
