@@ -2,8 +2,10 @@
 
 `price_per_s` is the longest prefix of 200,000 and the cost of the call, `first_price_per_s` the same for rates that
 were never used before, `reference_per_s` the same as a plain reading of the rules does it: every prefix tried, every
-increment walked, in fractions. `bands_price_per_s` is for rates with three bands in a zone with daylight saving, at any
-time of a year; `afford_per_s` and `bands_afford_per_s` are the inverse. `import_rows_per_s` is reading and checking a
+increment walked, in fractions. `bulk_per_s` is the same again for a frame of a million calls, `bulk_mixed_per_s` where
+a fifth of the rates has bands. `price_ratio` and `bulk_ratio` say how many times the reference that is.
+`bands_price_per_s` is for rates with three bands in a zone with daylight saving, at any time of a year; `afford_per_s`
+and `bands_afford_per_s` are the inverse. `import_rows_per_s` is reading and checking a
 deck, without a database; `bytes_per_rate` is the memory of a million rates, loaded as a controller loads them. Speeds
 are per second of one core's work, so that what else the machine does counts little.
 """
@@ -18,13 +20,16 @@ import platform
 import random
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
+import polars as pl
+
+from rating.bulk import SCHEMA, BulkBook
 from rating.deck import read_deck
 from rating.money import round_total
 from rating.prefixes import PrefixMap, RateMap
@@ -36,6 +41,7 @@ CALLS = 50_000
 ROUNDS = 3
 REFERENCE_CALLS = 2_000
 BANDED_CALLS = 20_000
+BULK_CALLS = 1_000_000
 MILLION = 1_000_000
 LONGEST_S = 1.0
 """How long one measurement may go on."""
@@ -104,15 +110,44 @@ def measure() -> dict[str, int]:
         return REFERENCE_CALLS
 
     first_price_per_s = once(price_calls)
+    price_per_s, reference_per_s = per_second(price_calls), per_second(reference_calls)
+    bulk = measure_bulk(chance, rates)
     return {
         "first_price_per_s": first_price_per_s,
-        "price_per_s": per_second(price_calls),
-        "reference_per_s": per_second(reference_calls),
+        "price_per_s": price_per_s,
+        "reference_per_s": reference_per_s,
+        "price_ratio": price_per_s // reference_per_s,
+        **bulk,
+        "bulk_ratio": bulk["bulk_per_s"] // reference_per_s,
         "afford_per_s": per_second(afford_calls),
         **measure_bands(chance),
         "import_rows_per_s": import_rows_per_s,
         "bytes_per_rate": bytes_per_rate(),
     }
+
+
+def measure_bulk(chance: random.Random, rates: Sequence[Rate]) -> dict[str, int]:
+    """Measure an archive of a million calls of a month; all threads' work counts."""
+    begin = datetime(2026, 3, 1, tzinfo=UTC)
+    offered = [begin + timedelta(milliseconds=chance.randrange(31 * 86_400_000)) for _ in range(BULK_CALLS)]
+    calls = pl.DataFrame(
+        {
+            "number": [str(chance.randrange(10**11, 10**12)) for _ in range(BULK_CALLS)],
+            "offered_at": offered,
+            "answered_at": offered,
+            "talk_ms": [chance.randrange(1, 3_600_000) for _ in range(BULK_CALLS)],
+        },
+        SCHEMA,
+    )
+    banded = banded_rate()
+    mixed = [
+        rate if number % 5 else replace(banded, prefix=rate.prefix, connect_fee=rate.connect_fee)
+        for number, rate in enumerate(rates)
+    ]
+    results = {}
+    for name, book in (("bulk_per_s", BulkBook(rates)), ("bulk_mixed_per_s", BulkBook(mixed))):
+        results[name] = per_second(lambda book=book: book.price(calls).frame.height)  # type: ignore[misc] # bound now
+    return results
 
 
 def plainly(rates: dict[str, Rate], number: str, seconds: int) -> int:
@@ -128,8 +163,8 @@ def plainly(rates: dict[str, Rate], number: str, seconds: int) -> int:
     return round_total(total, rate.rounding)
 
 
-def measure_bands(chance: random.Random) -> dict[str, int]:
-    """Measure rates with bands: day, night and weekend, in Berlin."""
+def banded_rate() -> Rate:
+    """Return a rate with bands: day, night and weekend, in Berlin."""
     bands = tuple(
         Band(When(days, begin * 3600, end * 3600), (Step(0, Decimal(price), 60, 60), Step(60, Decimal(price), 60, 1)))
         for days, begin, end, price in (
@@ -143,7 +178,12 @@ def measure_bands(chance: random.Random) -> dict[str, int]:
     monday = Band(When((1,), 0, 8 * 3600), bands[1].steps)
     rounding = Rounding(RoundingMode.HALF_UP, 4)
     of = Rate("49", "", Decimal(0), (), rounding, bands=(*bands[:2], *weekend, monday))
-    of = replace(of, conditions=Conditions(timezone="Europe/Berlin"))
+    return replace(of, conditions=Conditions(timezone="Europe/Berlin"))
+
+
+def measure_bands(chance: random.Random) -> dict[str, int]:
+    """Measure rates with bands."""
+    of = banded_rate()
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     calls = [
         (begin + timedelta(seconds=chance.randrange(365 * 86_400)), chance.randrange(1, 3600))

@@ -87,6 +87,10 @@ class Calendar:
                     return band
         return NO_BAND
 
+    def day(self, day: int) -> tuple[list[int], list[int]]:
+        """Return the moments of a day of UTC (its number since 1970) at which bands begin, and the bands."""
+        return self._days_laid(day)
+
     def local(self, moment_ms: int) -> datetime:
         """Return a moment on the tariff's own clock."""
         return (_EPOCH + timedelta(milliseconds=moment_ms)).astimezone(self._zone)

@@ -100,6 +100,18 @@ def cost_ms(rate: Rate, talk_ms: int, at: datetime | None = None) -> tuple[int, 
     return 0, 0
 
 
+def charged(rate: Rate, talk_ms: int, answered_at: datetime | None = None) -> tuple[int, int, int]:
+    """Return (cost_micros, priced_ms, billed_ms) of a call that is over: its talk rounded as the tariff says, and no
+    more of it priced than the tariff lets a call last.
+    """
+    priced_ms = billable_ms(rate, talk_ms)
+    if priced_ms <= 0:
+        return 0, 0, 0
+    priced_ms = min(priced_ms, longest(rate, -(-priced_ms // 1000), answered_at) * 1000)
+    micros, billed_ms = cost_ms(rate, priced_ms, answered_at)
+    return micros, priced_ms, billed_ms
+
+
 def price(rate: Rate, seconds: int, *, at: datetime | None = None) -> Price:
     """Price `seconds` of talk. 0 seconds cost nothing, not even the connect fee.
 
