@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import func, text
 from sqlmodel import Session, SQLModel, col, select
 
-from billing.cdrs import talk_of
+from billing.charges import rate_of, talk_of
 from billing.credit.store import CreditStore, OpenHold, WalletView
 from billing.models import Cdr, Charge, LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
 from rating.money import format_amount
@@ -218,12 +218,12 @@ def _reprice_all(session: Session) -> list[Finding]:
 def _reprice(facts: Any, amount_micros: int, rates: dict[bytes, Rate]) -> str:
     """Return what is wrong with a charge, or nothing. `rates` remembers those read before: most calls share few."""
     try:
-        key = orjson.dumps(facts["rate"])
+        key = orjson.dumps([facts["rate"], facts.get("plan")])
         rate = rates.get(key)
         if rate is None:
             if len(rates) >= RATES_KEPT:
                 rates.clear()
-            rate = rates[key] = Rate.from_facts(facts["rate"])
+            rate = rates[key] = rate_of(facts)
         again = cost_ms(rate, *talk_of(facts))[0]
     except (ValueError, KeyError, TypeError) as error:
         return f"its facts cannot be priced ({error})"

@@ -5,7 +5,7 @@ An immutable snapshot in memory with a version; a controller loads it anew when 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
@@ -29,13 +29,15 @@ from billing.models import (
     WalletKind,
     id_of,
 )
-from rating.parts import When
-from rating.prefixes import RateMap
+from billing.plans.reading import Plan, Rates, Sale, read_plans, read_sales
+from rating.parts import Rounding, RoundingMode, When
+from rating.prefixes import PrefixMap, RateMap
 from rating.tariff import Rate
 from rating.terms import terms_of
 
 MOST_LEVELS = 32
 """A chain of payers is never longer; a longer one is a circle."""
+NO_ROUNDING = Rounding()
 VERSION_KEY = "catalogue"
 """The row of `meta` that counts changes."""
 
@@ -66,17 +68,20 @@ class Party:
     timezone: str = "UTC"
     max_call_micros: int | None = None
     max_day_micros: int | None = None
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TariffBook:
-    """A tariff ready to use."""
+    """A tariff ready to use. `sales`: what it sells at the prices of other tariffs, marked up."""
 
     id: int
     name: str
     version: int
     currency: str
-    rates: RateMap
+    rates: Rates
+    rounding: Rounding = NO_ROUNDING
+    sales: PrefixMap[Sale] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,11 @@ class Catalogue:
     parties: Mapping[int, Party] = field(repr=False)
     networks: tuple[tuple[int, int], ...] = ()
     """The (IP version, length) of the source addresses that name a payer, the longest first."""
+    parents: Mapping[int, int] = field(default_factory=dict, repr=False)
+
+    def payers(self, account_id: int) -> tuple[Party, ...]:
+        """Return who pays for an account's calls, the account first; nobody where there is no such account."""
+        return _chain(account_id, self.parties, self.parents)
 
     def chain(self, kind: IdentityKind, value: str) -> tuple[Party, ...] | None:
         """Return who pays for calls that carry this identity; an address is the smallest network's that holds it."""
@@ -101,9 +111,15 @@ class Catalogue:
         return self.chains.get((kind, value))
 
 
-def load_catalogue(session: Session, previous: Catalogue | None = None) -> Catalogue:
+def load_catalogue(
+    session: Session,
+    previous: Catalogue | None = None,
+    *,
+    rates: Callable[[Session, Tariff], Rates] | None = None,
+) -> Catalogue:
     """Read everything; the tariffs that have not changed since `previous` are taken from there.
 
+    `rates` says where those of a tariff are found, if not in memory.
     The version is read first: what changes meanwhile is at worst read early, and loaded again with the next version.
     """
     version = catalogue_version(session)
@@ -117,9 +133,10 @@ def load_catalogue(session: Session, previous: Catalogue | None = None) -> Catal
     return Catalogue(
         version=version,
         chains=chains,
-        tariffs=_tariffs(session, known),
+        tariffs=_tariffs(session, known, rates),
         parties=parties,
         networks=_networks(chains),
+        parents=parents,
     )
 
 
@@ -147,6 +164,7 @@ def _parties(session: Session) -> tuple[dict[int, Party], dict[int, int]]:
             select(Wallet.account_id, Wallet.currency, Wallet.id).where(Wallet.kind == WalletKind.INCOME)
         )
     }
+    plans = read_plans(session)
     parties: dict[int, Party] = {}
     parents: dict[int, int] = {}
     for row in session.exec(select(Account).where(Account.kind != AccountKind.OPERATOR)):
@@ -172,6 +190,7 @@ def _parties(session: Session) -> tuple[dict[int, Party], dict[int, int]]:
             timezone=row.timezone,
             max_call_micros=row.max_call_micros,
             max_day_micros=row.max_day_micros,
+            plan=plans.get(account_id),
         )
     return parties, parents
 
@@ -192,12 +211,18 @@ def _chain(account_id: int, parties: Mapping[int, Party], parents: Mapping[int, 
     return tuple(chain)
 
 
-def _tariffs(session: Session, known: Mapping[int, TariffBook]) -> dict[int, TariffBook]:
+def _tariffs(
+    session: Session, known: Mapping[int, TariffBook], rates: Callable[[Session, Tariff], Rates] | None
+) -> dict[int, TariffBook]:
     tariffs: dict[int, TariffBook] = {}
+    sales = read_sales(session)
     for row in session.exec(select(Tariff)):
         tariff_id, book = id_of(row), known.get(id_of(row))
         if book is None or (book.version, book.name, book.currency) != (row.version, row.name, row.currency):
-            book = TariffBook(tariff_id, row.name, row.version, row.currency, _rates(session, tariff_id))
+            rounding = Rounding(RoundingMode(row.rounding_mode), row.rounding_decimals)
+            found = rates(session, row) if rates else _rates(session, tariff_id)
+            sold = sales.get(tariff_id)
+            book = TariffBook(tariff_id, row.name, row.version, row.currency, found, rounding, sold)
         tariffs[tariff_id] = book
     return tariffs
 

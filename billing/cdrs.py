@@ -11,13 +11,26 @@ from typing import Any
 from sqlalchemy import and_, insert, or_
 from sqlmodel import Session, col, select
 
+from billing.charges import explain, reprice, talk_facts, talk_of
 from billing.errors import NotFound
 from billing.ledger import PAGE, Applied, Draft, Entry, post_many, reserve_ids
 from billing.models import Cdr, Charge, Posting
 from billing.store import insert_or_skip
-from rating.money import format_amount
-from rating.pricing import cost_ms, local_time, price_ms, seconds_of
-from rating.tariff import Rate
+
+__all__ = [
+    "MOST_CALL_ID",
+    "EndedCall",
+    "EndedCharge",
+    "Settled",
+    "applied_before",
+    "explain",
+    "find_cdr",
+    "list_cdrs",
+    "reprice",
+    "settle",
+    "talk_facts",
+    "talk_of",
+]
 
 MOST_CALL_ID = 200
 """The longest call id, in characters."""
@@ -166,50 +179,6 @@ def find_cdr(session: Session, call_id: str) -> tuple[Cdr, list[Charge]]:
         raise NotFound(f"there is no record of the call {call_id!r}")
     charges = select(Charge).where(Charge.call_id == call_id).order_by(col(Charge.level))
     return record, list(session.exec(charges).all())
-
-
-def talk_facts(rate: Rate, priced_ms: int, answered_at: datetime) -> dict[str, Any]:
-    """Return the talk that a charge is for, as its facts keep it.
-
-    `billable_s` (or `billable_ms`, where it is not whole seconds) is the time priced; `answered_at` where it matters.
-    """
-    whole, rest = divmod(priced_ms, 1000)
-    talk: dict[str, Any] = {"billable_ms": priced_ms} if rest else {"billable_s": whole}
-    if rate.bands:
-        talk["answered_at"] = answered_at.astimezone(UTC).isoformat()
-    return talk
-
-
-def talk_of(facts: dict[str, Any]) -> tuple[int, datetime | None]:
-    """Read what `talk_facts` wrote: milliseconds to price, and the time of the answer if it matters."""
-    priced_ms = facts["billable_ms"] if "billable_ms" in facts else facts["billable_s"] * 1000
-    return priced_ms, datetime.fromisoformat(facts["answered_at"]) if "answered_at" in facts else None
-
-
-def reprice(charge: Charge) -> int:
-    """Price a charge again from its stored facts, micro-units."""
-    return cost_ms(Rate.from_facts(charge.facts["rate"]), *talk_of(charge.facts))[0]
-
-
-def explain(charge: Charge) -> list[str]:
-    """Say in words a customer believes why a charge costs what it costs."""
-    facts = charge.facts
-    rate = Rate.from_facts(facts["rate"])
-    talk_ms, answered_at = talk_of(facts)
-    priced = price_ms(rate, talk_ms, at=answered_at)
-    where = f" ({rate.destination})" if rate.destination else ""
-    prefix = f"prefix {rate.prefix}" if rate.prefix else "every number"
-    said = [f"Tariff {facts['tariff']}, version {facts['version']}, {prefix}{where}."]
-    if answered_at is not None:
-        zone = rate.conditions.timezone
-        said.append(f"Answered on {local_time(rate, answered_at):%A %Y-%m-%d at %H:%M:%S}, time of {zone}.")
-    said.append(f"{seconds_of(talk_ms)} s of talk, billed as {seconds_of(priced.billed_ms)} s.")
-    for line in priced.lines:
-        talk = f"{line.seconds} s at " if line.seconds else ""
-        said.append(f"{talk}{line.what}: {line.amount} {charge.currency}")
-    rounding = f"rounded {rate.rounding.mode.value.replace('_', ' ')} to {rate.rounding.decimals} decimals"
-    said.append(f"Total, {rounding}: {format_amount(charge.amount_micros)} {charge.currency}")
-    return said
 
 
 def _record(call: EndedCall, transaction_id: int | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from billing.cdrs import EndedCharge, talk_facts
 from billing.credit.store import Share
 from billing.limits import hours_allow
 from billing.models import AccountStatus, IdentityKind
+from billing.plans.lookup import find_price
 from callctl import refusals
 from callctl.switches.base import CallOffered, Direction, Refusal
 from rating.pricing import afford, band_changes, billable_ms, closing, cost, cost_ms, longest
@@ -39,10 +40,13 @@ class Level:
     rate: Rate
     most_micros: int | None = None
     """What the account may spend on one call."""
+    plan: dict[str, Any] | None = None
+    """How the rate came about, where the tariff alone does not say it: kept with the charge."""
 
     def facts(self) -> dict[str, Any]:
         """Return the level as JSON."""
         return {
+            **({"plan": self.plan} if self.plan else {}),
             "account_id": self.account_id,
             "account": self.account,
             "wallet_id": self.wallet_id,
@@ -170,6 +174,7 @@ def _charge(level: Level, talk_ms: int, answered_at: datetime) -> EndedCharge:
         "version": level.version,
         "rate": level.rate.facts(),
         **talk_facts(level.rate, priced_ms, answered_at),
+        **({"plan": level.plan} if level.plan else {}),
     }
     return EndedCharge(
         level.account_id,
@@ -222,16 +227,22 @@ def decide(catalogue: Catalogue, offer: CallOffered) -> Terms | Refused:
     number = dialled(offer.callee)
     if (refusal := _refusal_of(chain, offer, number)) is not None:
         return Refused(refusal, payer)
+    return price_chain(catalogue, chain, number, offer.at)
+
+
+def price_chain(catalogue: Catalogue, chain: tuple[Party, ...], number: str, at: datetime) -> Terms | Refused:
+    """Find the rates at which a chain of payers would call a number at this time, or why there are none."""
+    payer = chain[0].account_id
     levels = []
     for party in chain:
-        level = _level(catalogue, party, number, offer.at)
+        level = _level(catalogue, party, number, at)
         if isinstance(level, Refusal):
             return Refused(level, payer)
         if level.rate.barred:
             return Refused(refusals.BARRED, payer, level.rate.destination)
         levels.append(level)
-    terms = Terms(tuple(levels)).at(offer.at)
-    closed = terms.closed(offer.at)
+    terms = Terms(tuple(levels)).at(at)
+    closed = terms.closed(at)
     return Refused(refusals.CLOSED, payer, closed.rate.destination) if closed else terms
 
 
@@ -251,8 +262,15 @@ def _refusal_of(chain: tuple[Party, ...], offer: CallOffered, number: str) -> Re
 
 def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Level | Refusal:
     book = catalogue.tariffs.get(party.tariff_id) if party.tariff_id is not None else None
-    rate = book.rates.longest(number, at) if book else None
-    if book is None or rate is None:
+    if book is None:
+        return refusals.NO_RATE
+    if party.plan is None and book.sales is None:
+        # Most accounts have a tariff and nothing else: one search.
+        rate, plan = book.rates.longest(number, at), None
+    else:
+        priced = find_price(catalogue.tariffs, party, number, at)
+        rate, plan = (priced.rate, priced.plan) if priced else (None, None)
+    if rate is None:
         return refusals.NO_RATE
     if book.currency != party.currency:
         return refusals.WRONG_CURRENCY
@@ -267,4 +285,5 @@ def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Lev
         version=book.version,
         rate=rate,
         most_micros=party.max_call_micros,
+        plan=plan,
     )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FACTS_VERSION = 2
 
-_PRICE = re.compile(r"[0-9]{1,10}(\.[0-9]{1,18})?", re.ASCII)
+_PRICE = re.compile(r"[0-9]{1,10}(\.[0-9]{1,40})?", re.ASCII)
 _CLOCK = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?", re.ASCII)
 _RATE_KEYS = {"v", "prefix", "destination", "connect_fee", "steps", "rounding", "barred"}
 _STEP_KEYS = {"from_s", "price", "per_s", "increment_s"}

@@ -15,7 +15,8 @@ from rating.parts import PLAIN, Band, Conditions, Outside, Seconds, Step, Surcha
 MOST_PREFIX = 32
 MOST_DESTINATION = 100
 MOST_PRICE = Decimal(1_000_000_000)
-MOST_PRICE_DECIMALS = 18
+MOST_PRICE_DECIMALS = 40
+"""A deck has at most 18; a discount and an exchange rate on top of them stay exact."""
 MOST_SECONDS = 366 * 86_400
 MOST_STEPS = 100
 MOST_BANDS = 100

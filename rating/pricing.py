@@ -203,6 +203,22 @@ def seconds_of(milliseconds: int) -> Seconds:
     return Decimal(milliseconds) / 1000 if rest else whole
 
 
+def exact_cost(rate: Rate, talk_ms: int, at: datetime | None = None) -> Fraction:
+    """Return what a time costs before the one rounding, in currency units; a bound that decides is in it."""
+    terms = terms_of(rate)
+    limits = terms.limits
+    if talk_ms <= 0 or (limits is not None and talk_ms < limits.free_below_ms):
+        return Fraction(0)
+    scale = 10**rate.rounding.decimals
+    total = _total(terms, talk_ms, _begin_ms(terms, at))[0]
+    if limits is not None:
+        total += limits.surcharged(talk_ms)
+        units = _units(terms, total)
+        if limits.bounded(units) != units:
+            return Fraction(limits.bounded(units), scale)
+    return Fraction(total, terms.divisor * scale)
+
+
 def _most_total(terms: Terms, funds_micros: int) -> int:
     """Return the largest total (see `Terms`) whose rounded cost the funds reach."""
     units = funds_micros // terms.unit_micros

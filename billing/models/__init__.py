@@ -1,6 +1,7 @@
 """The tables of the SQL store, which is the truth."""
 
 from billing.models.alerts import Alert
+from billing.models.plans import AccountDiscount, AccountRate, TariffMarkup
 from billing.models.resellers import TariffOwner
 from billing.models.tables import (
     Account,
@@ -29,7 +30,9 @@ from billing.models.tables import (
 
 __all__ = [
     "Account",
+    "AccountDiscount",
     "AccountKind",
+    "AccountRate",
     "AccountStatus",
     "Alert",
     "AuditRow",
@@ -46,6 +49,7 @@ __all__ = [
     "RateRow",
     "SwitchCdr",
     "Tariff",
+    "TariffMarkup",
     "TariffOwner",
     "User",
     "UserSession",

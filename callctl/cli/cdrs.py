@@ -8,6 +8,7 @@ import typer
 
 from billing.accounts import find_account
 from billing.cdrs import explain, find_cdr, list_cdrs
+from billing.charges import behind
 from billing.models import Cdr, Charge
 from callctl.cli.output import JsonOption, add_id_column, is_wide, moment, people, print_json, row, say, span, table
 from callctl.cli.shell import shell_of
@@ -56,6 +57,7 @@ def charge_facts(charge: Charge) -> dict[str, Any]:
         "currency": charge.currency,
         "billed_seconds": charge.billed_s,
         "why": explain(charge),
+        "behind": behind(charge),
     }
 
 
@@ -122,3 +124,5 @@ def show(
         say(f"Account {charge['account_id']} pays {charge['amount']} {charge['currency']}:", style="bold")
         for line in charge["why"]:
             say(f"  {line}")
+        for line in charge["behind"]:
+            say(f"  (for the operator) {line}", style="dim")

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from sqlmodel import Session
 
+from billing.plans.lookup import find_listed
+from billing.plans.store import catalogue_in_store
 from billing.tariffs import find_rate
 from callctl.admission import dialled
 from callctl.cli.output import JsonOption, money, people, print_json, row, say, table
+from callctl.cli.quote_account import quote_account
 from callctl.cli.shell import Failed, shell_of
 from rating.faults import MOST_SECONDS
 from rating.money import format_amount
@@ -30,6 +34,7 @@ def quote(
     ctx: typer.Context,
     *,
     tariff: Annotated[str, typer.Option(help="The tariff's name.")] = "",
+    account: Annotated[str, typer.Option(help="Who would call: its tariff, own rates and discounts count.")] = "",
     to: Annotated[str, typer.Option(metavar="NUMBER", help="The number called, with country code.")] = "",
     seconds: Annotated[int | None, typer.Option(min=0, max=MOST_SECONDS, help="The talk time.")] = None,
     at: Annotated[str, typer.Option(metavar="ISO", help="When it is answered, with its zone; now if not given.")] = "",
@@ -48,12 +53,15 @@ def quote(
 ) -> None:
     """Price a call without touching anything, and say why it costs that."""
     if batch is not None:
-        if tariff or to or at or seconds is not None:
+        if tariff or account or to or at or seconds is not None:
             raise typer.BadParameter("--batch stands alone: its questions bring their tariffs")
         _answer_all(batch)
         return
-    if not tariff or not to or seconds is None:
-        raise typer.BadParameter("give --tariff, --to and --seconds, or --batch")
+    if bool(tariff) == bool(account) or not to or seconds is None:
+        raise typer.BadParameter("give --tariff, --to and --seconds, or --batch; --account may stand for --tariff")
+    if account:
+        quote_account(ctx, account, to, seconds, _time(at) if at else None, as_json=as_json)
+        return
     _quote(ctx, tariff, to, seconds, at, as_json=as_json)
 
 
@@ -61,8 +69,7 @@ def _quote(ctx: typer.Context, tariff: str, to: str, seconds: int, at: str, *, a
     shell = shell_of(ctx)
     answered_at = _time(at) if at else shell.clock.now()
     with shell.reading() as session:
-        found, rate = find_rate(session, tariff, dialled(to), at=answered_at)
-        currency = found.currency
+        currency, rate = _listed(session, tariff, dialled(to), answered_at)
     if rate is None:
         raise Failed(f"tariff {tariff} has no rate for {to}")
     if rate.barred:
@@ -76,6 +83,15 @@ def _quote(ctx: typer.Context, tariff: str, to: str, seconds: int, at: str, *, a
         print_json(_facts(rate, priced, currency, answered_at))
     else:
         _tell(rate, priced, currency, f"{seconds} s to {to}", answered_at)
+
+
+def _listed(session: Session, tariff: str, number: str, at: datetime) -> tuple[str, Rate | None]:
+    """Return what a tariff lists, what it derives from others included, and its currency. Raises `NotFound`."""
+    find_rate(session, tariff, "")  # there is such a tariff, or an error
+    books = catalogue_in_store(session).tariffs
+    book = next(book for book in books.values() if book.name == tariff)
+    priced = find_listed(books, book, number, at)
+    return book.currency, priced.rate if priced else None
 
 
 def _facts(rate: Rate, priced: Price, currency: str, answered_at: datetime) -> dict[str, Any]:

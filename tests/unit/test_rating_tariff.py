@@ -84,7 +84,7 @@ def altered(path: str, value: object, of: dict[str, Any] = FACTS) -> dict[str, A
         ("prefix", "٤"), ("prefix", "1" * 33), ("destination", "a\nb"), ("destination", "x" * 101),
         ("destination", "a\u2028b"), ("destination", None), ("connect_fee", 0.1), ("connect_fee", "-0.1"),
         ("connect_fee", "NaN"), ("connect_fee", "1E5"), ("connect_fee", ""), ("connect_fee", "1000000001"),
-        ("connect_fee", "0." + "0" * 18 + "1"), ("barred", 0), ("barred", "no"), ("steps", []), ("steps", {}),
+        ("connect_fee", "0." + "0" * 40 + "1"), ("barred", 0), ("barred", "no"), ("steps", []), ("steps", {}),
         ("steps", None), ("steps.0.from_s", 1), ("steps.1.from_s", 0), ("steps.1.from_s", -1), ("steps.1.from_s", 30.0),
         ("steps.1.from_s", True), ("steps.0.per_s", 0), ("steps.0.increment_s", 0), ("steps.1.increment_s", -6),
         ("steps.0.increment_s", 10**12), ("steps.0.price", "-1"), ("steps.0.price", "Infinity"), ("steps.0.more", 1),
@@ -105,7 +105,7 @@ def test_what_is_no_object_is_refused(facts: Any) -> None:
         Rate.from_facts(facts)
 
 
-@pytest.mark.parametrize("fee", ["-0", "-1", "NaN", "sNaN", "Infinity", "1E+10", "1E-19"])
+@pytest.mark.parametrize("fee", ["-0", "-1", "NaN", "sNaN", "Infinity", "1E+10", "1E-41"])
 def test_a_rate_made_in_code_is_checked_too(fee: str) -> None:
     """A rate that breaks the rules is not priced, wherever it came from."""
     rate = replace(RATE, connect_fee=Decimal(fee))

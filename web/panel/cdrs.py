@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from billing import accounts, cdrs
+from billing.charges import behind
 from billing.errors import NotFound
 from billing.models import Cdr, Charge
 from billing.store import reading
@@ -36,6 +37,8 @@ class PricedCharge:
     charge: Charge
     account: str
     reasons: tuple[str, ...]
+    behind: tuple[str, ...] = ()
+    """What the operator alone sees."""
 
 
 def read_cursor(text: str) -> tuple[datetime, str] | None:
@@ -135,7 +138,10 @@ async def cdr_page(request: Request, principal: Owner, id: str = "") -> Response
         with reading(panel.engine) as session:
             cdr, charges = cdrs.find_cdr(session, id[:MOST_TEXT])
             names = account_names(session, [cdr.account_id, *(charge.account_id for charge in charges)])
-            priced = [PricedCharge(charge, names.get(charge.account_id, ""), _reasons(charge)) for charge in charges]
+            priced = [
+                PricedCharge(charge, names.get(charge.account_id, ""), _reasons(charge), tuple(behind(charge)))
+                for charge in charges
+            ]
             session.expunge_all()
             return {"cdr": cdr, "names": names, "charges": priced}
 

@@ -1,0 +1,120 @@
+"""What a charge keeps: the facts that price it again, and the words that explain it to whoever pays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+from rating.money import format_amount
+from rating.plans import less, scaled
+from rating.pricing import cost_ms, exact_cost, exact_text, local_time, price_ms, seconds_of
+from rating.tariff import Rate
+
+
+class Charged(Protocol):
+    """A charge, stored or just made."""
+
+    @property
+    def amount_micros(self) -> int:
+        """What it costs."""
+
+    @property
+    def currency(self) -> str:
+        """In what."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What prices it again."""
+
+
+def talk_facts(rate: Rate, priced_ms: int, answered_at: datetime) -> dict[str, Any]:
+    """Return the talk that a charge is for, as its facts keep it.
+
+    `billable_s` (or `billable_ms`, where it is not whole seconds) is the time priced; `answered_at` where it matters.
+    """
+    whole, rest = divmod(priced_ms, 1000)
+    talk: dict[str, Any] = {"billable_ms": priced_ms} if rest else {"billable_s": whole}
+    if rate.bands:
+        talk["answered_at"] = answered_at.astimezone(UTC).isoformat()
+    return talk
+
+
+def talk_of(facts: dict[str, Any]) -> tuple[int, datetime | None]:
+    """Read what `talk_facts` wrote: milliseconds to price, and the time of the answer if it matters."""
+    priced_ms = facts["billable_ms"] if "billable_ms" in facts else facts["billable_s"] * 1000
+    return priced_ms, datetime.fromisoformat(facts["answered_at"]) if "answered_at" in facts else None
+
+
+def reprice(charge: Charged) -> int:
+    """Price a charge again from its stored facts, micro-units."""
+    return cost_ms(rate_of(charge.facts), *talk_of(charge.facts))[0]
+
+
+def rate_of(facts: dict[str, Any]) -> Rate:
+    """Return the rate that priced a charge: the one that was listed, less what its plan takes off.
+
+    Raises `ValueError` where the stored rate is not what the listed one comes to.
+    """
+    rate = Rate.from_facts(facts["rate"])
+    plan = facts.get("plan")
+    if plan and "listed" in plan:
+        again = scaled(Rate.from_facts(plan["listed"]), factor_of(plan))
+        if again != rate:
+            raise ValueError("its listed rate and its plan do not make its rate")
+    return rate
+
+
+def factor_of(plan: dict[str, Any]) -> Decimal:
+    """Return what the listed rate was multiplied by."""
+    return less(Decimal(plan["discount"]["percent"])) if "discount" in plan else Decimal(1)
+
+
+def explain(charge: Charged) -> list[str]:
+    """Say in words a customer believes why a charge costs what it costs."""
+    return [*_said(charge)]
+
+
+def _said(charge: Charged) -> Iterator[str]:
+    facts, plan = charge.facts, charge.facts.get("plan") or {}
+    rate = Rate.from_facts(facts["rate"])
+    listed = Rate.from_facts(plan["listed"]) if "listed" in plan else rate
+    talk_ms, answered_at = talk_of(facts)
+    priced = price_ms(listed, talk_ms, at=answered_at)
+    where = f" ({rate.destination})" if rate.destination else ""
+    prefix = f"prefix {rate.prefix}" if rate.prefix else "every number"
+    if plan.get("own"):
+        yield f"Price agreed for this account alone, {prefix}{where}."
+    else:
+        yield f"Tariff {facts['tariff']}, version {facts['version']}, {prefix}{where}."
+    if answered_at is not None:
+        zone = rate.conditions.timezone
+        yield f"Answered on {local_time(rate, answered_at):%A %Y-%m-%d at %H:%M:%S}, time of {zone}."
+    yield f"{seconds_of(talk_ms)} s of talk, billed as {seconds_of(priced.billed_ms)} s."
+    for line in priced.lines:
+        talk = f"{line.seconds} s at " if line.seconds else ""
+        yield f"{talk}{line.what}: {line.amount} {charge.currency}"
+    if "discount" in plan:
+        off = exact_cost(rate, talk_ms, answered_at) - exact_cost(listed, talk_ms, answered_at)
+        yield f"{_discount(plan['discount'])}: {exact_text(off)} {charge.currency}"
+    rounding = f"rounded {rate.rounding.mode.value.replace('_', ' ')} to {rate.rounding.decimals} decimals"
+    yield f"Total, {rounding}: {format_amount(charge.amount_micros)} {charge.currency}"
+
+
+def _discount(discount: dict[str, Any]) -> str:
+    scope = f" on numbers that begin with {discount['prefix']}" if discount["prefix"] else ""
+    return f"Discount of {discount['percent']} %{scope}"
+
+
+def behind(charge: Charged) -> list[str]:
+    """Say what the operator alone should see of a charge: whose prices were marked up, and by how much."""
+    markup = (charge.facts.get("plan") or {}).get("markup")
+    if not markup:
+        return []
+    scope = f" for numbers that begin with {markup['prefix']}" if markup["prefix"] else ""
+    least = f", at least {markup['least_per_min']} a minute more" if markup["least_per_min"] != "0" else ""
+    mode = markup["mode"].replace("_", " ")
+    sold = f"Sold at the prices of tariff {markup['from']}, version {markup['from_version']}"
+    rounding = f"prices rounded {mode} to {markup['decimals']} decimals"
+    return [f"{sold}, plus {markup['percent']} %{least}{scope}; {rounding}."]

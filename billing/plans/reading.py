@@ -1,0 +1,107 @@
+"""Plans as the catalogue holds them: read from SQL, ready to be searched by prefix."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Protocol, TypeVar
+
+from sqlmodel import Session, select
+
+from billing.models import AccountDiscount, AccountRate, TariffMarkup
+from rating.parts import RoundingMode
+from rating.plans import MarkUp, less
+from rating.prefixes import PrefixMap, RateMap
+from rating.tariff import Rate
+
+T = TypeVar("T")
+
+
+class Rates(Protocol):
+    """What finds the rate of a number: a map in memory, or the store itself."""
+
+    def longest(self, number: str, at: datetime) -> Rate | None:
+        """Return the rate of the longest prefix of `number` that is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """A group of prefixes that a tariff sells at the prices of another one, marked up."""
+
+    prefix: str
+    from_tariff_id: int
+    markup: MarkUp
+
+    def facts(self) -> dict[str, Any]:
+        """Return the mark-up as a charge keeps it."""
+        markup = self.markup
+        return {
+            "prefix": self.prefix,
+            "percent": text(markup.percent),
+            "least_per_min": text(markup.least_per_min),
+            "decimals": markup.decimals,
+            "mode": markup.mode.value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """So many percent off, for numbers that begin with `prefix`."""
+
+    prefix: str
+    percent: Decimal
+    factor: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one account has beside its tariff; None where it has nothing of the kind."""
+
+    rates: RateMap | None = None
+    discounts: PrefixMap[Discount] | None = None
+
+
+def text(number: Decimal) -> str:
+    """Write a decimal without exponent and trailing zeros."""
+    plain = f"{number:f}"
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def read_plans(session: Session) -> dict[int, Plan]:
+    """Return the plan of each account that has one."""
+    discounts = _by_owner(
+        (row.account_id, Discount(row.prefix, Decimal(row.percent), less(Decimal(row.percent))))
+        for row in session.exec(select(AccountDiscount))
+    )
+    rates = _by_owner((row.account_id, Rate.from_facts(row.facts)) for row in session.exec(select(AccountRate)))
+    return {
+        account_id: Plan(
+            rates=RateMap(rates[account_id]) if account_id in rates else None,
+            discounts=PrefixMap((one.prefix, one) for one in discounts[account_id])
+            if account_id in discounts
+            else None,
+        )
+        for account_id in {*discounts, *rates}
+    }
+
+
+def read_sales(session: Session) -> dict[int, PrefixMap[Sale]]:
+    """Return the mark-ups of each tariff that is derived from others."""
+    sales = _by_owner((row.tariff_id, sale_of(row)) for row in session.exec(select(TariffMarkup)))
+    return {tariff_id: PrefixMap((sale.prefix, sale) for sale in found) for tariff_id, found in sales.items()}
+
+
+def sale_of(row: TariffMarkup) -> Sale:
+    """Read a row."""
+    markup = MarkUp(Decimal(row.percent), Decimal(row.least_per_min), row.decimals, RoundingMode(row.mode))
+    return Sale(row.prefix, row.from_tariff_id, markup)
+
+
+def _by_owner(pairs: Iterable[tuple[int, T]]) -> dict[int, list[T]]:
+    found: defaultdict[int, list[T]] = defaultdict(list)
+    for owner, one in pairs:
+        found[owner].append(one)
+    return found

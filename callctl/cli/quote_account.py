@@ -1,0 +1,66 @@
+"""`callctl quote --account`: what a call of an account would cost everybody who pays for it, and why."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import typer
+
+from billing.accounts import find_account
+from billing.cdrs import EndedCharge
+from billing.charges import behind, explain
+from billing.plans.store import catalogue_in_store
+from callctl.admission import Refused, Terms, dialled, price_chain
+from callctl.cli.output import print_json, say
+from callctl.cli.shell import Failed, shell_of
+from rating.money import format_amount
+
+
+def quote_account(
+    ctx: typer.Context, account: str, to: str, seconds: int, at: datetime | None, *, as_json: bool
+) -> None:
+    """Price a call as it would be priced if it were offered and answered at this time."""
+    shell = shell_of(ctx)
+    when = at or shell.clock.now()
+    with shell.reading() as session:
+        payer = find_account(session, account)
+        catalogue = catalogue_in_store(session)
+        chain = catalogue.payers(payer.id)
+        if not chain:
+            raise Failed(f"{payer.name} pays for no calls")
+        terms = price_chain(catalogue, chain, dialled(to), when)
+    if isinstance(terms, Refused):
+        raise Failed(f"a call of {payer.name} to {to} would be refused: {terms.refusal.code}")
+    charges = terms.charges(seconds * 1000, when)
+    if as_json:
+        print_json(_facts(terms, charges))
+        return
+    for level, charge in zip(terms.levels, charges, strict=True):
+        say(f"{level.account} pays {format_amount(charge.amount_micros)} {charge.currency}:", style="bold")
+        for line in explain(charge):
+            say(f"  {line}")
+        for line in behind(charge):
+            say(f"  (for the operator) {line}", style="dim")
+
+
+def _facts(terms: Terms, charges: tuple[EndedCharge, ...]) -> dict[str, Any]:
+    payer, rate = charges[0], terms.levels[0].rate
+    return {
+        "cost": format_amount(payer.amount_micros, decimals=0),
+        "billed_seconds": payer.billed_s,
+        "currency": payer.currency,
+        "prefix": rate.prefix,
+        "destination": rate.destination,
+        "levels": [
+            {
+                "account": level.account,
+                "tariff": level.tariff,
+                "cost": format_amount(charge.amount_micros, decimals=0),
+                "currency": charge.currency,
+                "why": explain(charge),
+                "behind": behind(charge),
+            }
+            for level, charge in zip(terms.levels, charges, strict=True)
+        ],
+    }

@@ -1,0 +1,69 @@
+"""`callctl plan` and `callctl quote --account`: mark-ups, discounts and own rates as an operator sets them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from tests.cli.support import Home
+
+
+@pytest.fixture
+def shop(home: Home) -> Home:
+    """Retail sells what the carrier lists, plus 20 %, at least 0.10 a minute more; acme buys retail."""
+    home.ok("tariff", "add", "carrier")
+    assert home.deck(tariff="carrier").status == 0
+    home.ok("plan", "markup", "retail", "--from", "carrier", "--percent", "20", "--least", "0.10", "--decimals", "2")
+    return home
+
+
+def quoted(home: Home, *words: str) -> Decimal:
+    return Decimal(home.ok("quote", "--to", "4930123", "--seconds", "60", "--json", *words).json["cost"])
+
+
+def test_a_mark_up_prices_quotes_of_the_tariff_and_of_its_accounts(shop: Home) -> None:
+    """0.60 + 20 % is 0.72, which is more than 0.10 more; taken away again there is no rate."""
+    assert quoted(shop, "--tariff", "retail") == quoted(shop, "--account", "acme") == Decimal("0.72")
+    assert "carrier + 20 %" in shop.ok("plan", "show", "--tariff", "retail").out
+    shop.ok("plan", "markup", "retail", "--remove")
+    ran = shop.run("quote", "--account", "acme", "--to", "4930123", "--seconds", "60")
+    assert (ran.status, "no_rate" in ran.err) == (1, True)
+
+
+def test_a_discount_and_an_own_rate_are_quoted_with_their_reasons(shop: Home) -> None:
+    """0.72 less 10 % is 0.648; an own rate of 0.5 wins over it, and is taken away again."""
+    shop.ok("plan", "discount", "acme", "--percent", "10", "--prefix", "49")
+    assert quoted(shop, "--account", "acme") == Decimal("0.648")
+    told = shop.ok("quote", "--account", "acme", "--to", "+4930123", "--seconds", "60").out
+    assert "Discount of 10 % on numbers that begin with 49: -0.072 EUR" in told
+    assert "(for the operator) Sold at the prices of tariff carrier" in told
+    shop.ok("plan", "rate", "acme", "--prefix", "49", "--price", "0.5", "--first", "60", "--increment", "10")
+    assert quoted(shop, "--account", "acme") == Decimal("0.5")
+    shown = shop.ok("plan", "show", "--account", "acme", "--json").json
+    assert [one["percent"] for one in shown["discounts"]] == ["10"]
+    assert [one["prefix"] for one in shown["rates"]] == ["49"]
+    shop.ok("plan", "rate", "acme", "--prefix", "49", "--remove")
+    assert quoted(shop, "--account", "acme") == Decimal("0.648")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan", "discount", "acme", "--percent", "101"),
+        ("plan", "discount", "acme", "--percent", "1e1"),
+        ("plan", "discount", "nobody", "--percent", "1"),
+        ("plan", "markup", "carrier", "--from", "retail", "--percent", "1"),
+        ("plan", "markup", "retail", "--percent", "1"),
+        ("plan", "rate", "acme", "--prefix", "49"),
+        ("plan", "show"),
+        ("quote", "--account", "acme", "--tariff", "retail", "--to", "49", "--seconds", "1"),
+    ],
+)
+def test_what_makes_no_sense_is_one_plain_sentence(shop: Home, words: tuple[str, ...]) -> None:
+    """Usage errors end with 2, refusals with 1, and the price stays."""
+    ran = shop.run(*words)
+    assert ran.status in {1, 2}
+    assert ran.err.startswith("callctl: ")
+    assert "Traceback" not in ran.err
+    assert quoted(shop, "--account", "acme") == Decimal("0.72")
