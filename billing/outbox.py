@@ -36,7 +36,7 @@ async def apply_now(engine: Engine, credit: CreditStore, applied: Sequence[Appli
     codes = await credit.apply_many(in_order)
     behind = {posting.wallet_id for posting, code in zip(in_order, codes, strict=True) if code not in DONE}
     if behind:
-        await _sync(engine, credit, behind)
+        await sync(engine, credit, behind)
         # A sync moves a wallet past its postings, but only telling each of them again drops the hold it replaces.
         codes = await credit.apply_many(in_order)
     done = [posting for posting, code in zip(in_order, codes, strict=True) if code in DONE]
@@ -72,13 +72,14 @@ async def sync_all(engine: Engine, credit: CreditStore, *, mark: bool = True) ->
 
     Returns how many wallets; then the store is no longer `empty`, unless the caller `mark`s it later.
     """
-    synced = await _sync(engine, credit, None)
+    synced = await sync(engine, credit, None)
     if mark:
         await credit.mark_filled()
     return synced
 
 
-async def _sync(engine: Engine, credit: CreditStore, wallet_ids: Iterable[int] | None) -> int:
+async def sync(engine: Engine, credit: CreditStore, wallet_ids: Iterable[int] | None) -> int:
+    """Set these wallets (None: all) and their accounts from SQL; return how many wallets."""
     wallets, accounts = await asyncio.to_thread(_states, engine, wallet_ids)
     await credit.sync_accounts(accounts)
     await credit.sync_wallets(wallets)

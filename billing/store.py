@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from alembic import command
@@ -21,6 +21,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session, SQLModel, create_engine
 
@@ -50,6 +51,11 @@ class Remembered(Refused):
     """A refusal that is stored under its operation: the unit of work that raises it is committed, not rolled back."""
 
 
+T = TypeVar("T")
+AGAIN_TRIES = 6
+AGAIN_PAUSE_S = 0.05
+CROWDED = frozenset({"40001", "40P01", "55P03"})
+"""PostgreSQL's states of serialization failure, deadlock, and a lock that was not had in time."""
 WAL_TRIES = 100
 WAL_PAUSE_S = 0.05
 
@@ -64,6 +70,29 @@ def work(engine: Engine) -> Iterator[Session]:
             session.commit()
             raise
         session.commit()
+
+
+def again(engine: Engine, change: Callable[[Session], T]) -> T:
+    """Do one unit of work, and do it again where only the crowd was in its way: a deadlock, a lock not had in time.
+
+    What has a caller's id may be told twice, so `change` is of that kind; nothing of a failed try is left.
+    """
+    for attempt in range(AGAIN_TRIES):
+        try:
+            with work(engine) as session:
+                return change(session)
+        except OperationalError as error:
+            if attempt == AGAIN_TRIES - 1 or not was_crowded(error):
+                raise
+        time.sleep(AGAIN_PAUSE_S * 2**attempt)
+    raise AssertionError("the last try returns or raises")
+
+
+def was_crowded(error: DBAPIError) -> bool:
+    """Return whether a unit of work failed for others that were at work, and would do if tried again."""
+    if isinstance(error.orig, sqlite3.OperationalError):
+        return error.orig.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return getattr(error.orig, "sqlstate", None) in CROWDED
 
 
 @contextmanager

@@ -38,6 +38,7 @@ def top_up(
     operation: str,
     actor: str,
     reason: str = "",
+    hold: str | None = None,
     now: datetime,
 ) -> TopUp:
     """Add money to an account's wallet, once per `operation`.
@@ -50,8 +51,8 @@ def top_up(
     Remembered are the refusals that depend on the state of the store, so that a retry of a refused top-up never
     surprises by succeeding; `NotFound`, `TooLarge` and an amount below 1 are wrong by themselves and leave nothing
     behind. A remembered refusal is `Remembered`: `work` commits it, so do one top-up in a unit of work. What live calls
-    hold of the reseller's money is known to the live credit store alone; who faces resellers asks it before. Callers
-    who serve several principals put the principal into the operation id.
+    hold of the reseller's money is known to the live credit store alone: `billing.moves.pay_in` sets it aside there
+    first, and `hold` names that. Callers who serve several principals put the principal into the operation id.
     """
     _check(amount_micros, operation)
     account = session.get(Account, account_id)
@@ -62,11 +63,25 @@ def top_up(
     done = once(
         session,
         operation,
-        ["topup", account_id, amount_micros],
-        lambda: _move(session, account, amount_micros, operation=operation, actor=actor, reason=reason, now=now),
+        topup_body(account_id, amount_micros),
+        lambda: _move(
+            session, account, amount_micros, operation=operation, actor=actor, reason=reason, hold=hold, now=now
+        ),
         now=now,
     )
     return TopUp(operation=operation, replayed=done.replayed, applied=done.applied, **done.facts)
+
+
+def topup_body(account_id: int, amount_micros: int) -> list[Any]:
+    """Return what makes two top-ups the same operation."""
+    return ["topup", account_id, amount_micros]
+
+
+def is_paid_by_operator(session: Session, account_id: int) -> bool:
+    """Return whether an account's top-ups come from the operator's cash, and not out of a reseller's money."""
+    account = session.get(Account, account_id)
+    above = session.get(Account, account.parent_id) if account and account.parent_id is not None else None
+    return above is None or above.kind is AccountKind.OPERATOR
 
 
 def _check(amount_micros: int, operation: str) -> None:
@@ -78,7 +93,15 @@ def _check(amount_micros: int, operation: str) -> None:
 
 
 def _move(
-    session: Session, account: Account, amount_micros: int, *, operation: str, actor: str, reason: str, now: datetime
+    session: Session,
+    account: Account,
+    amount_micros: int,
+    *,
+    operation: str,
+    actor: str,
+    reason: str,
+    hold: str | None,
+    now: datetime,
 ) -> tuple[dict[str, Any], tuple[Applied, ...]]:
     """Move the money, or say why not; return the outcome to be remembered."""
     if account.status is AccountStatus.CLOSED:
@@ -94,7 +117,7 @@ def _move(
             return {"refused": f"{payer.name!r} lacks {lacking} {payer.currency} for this top-up"}, ()
     _, applied = post(
         session,
-        [Entry(source, -amount_micros), Entry(wallet, amount_micros)],
+        [Entry(source, -amount_micros, hold), Entry(wallet, amount_micros)],
         # Its own kind of name, so that no operation id of a caller can take the place of a call's.
         operation=f"topup:{operation}",
         kind="topup" if payer is None else "transfer",

@@ -1,7 +1,8 @@
 -- hold: admit a call, or extend it: in every wallet of the chain, or in none.
 --
 -- KEYS[1] h:<call>   KEYS[2] holds   KEYS[3] ended   then for each share: w:<wallet>, a:<account>
--- ARGV[1] call id    ARGV[2] "hold", "extend", or "adopt" (hold a call that lives already)   ARGV[3] now, whole seconds   ARGV[4] deadline, ms
+-- ARGV[1] call id    ARGV[2] "hold", "extend", "adopt" (hold a call that lives already), or "reserve" (for a movement of
+--         money that is no call, under an id of its own)   ARGV[3] now, whole seconds   ARGV[4] deadline, ms
 -- ARGV[5] facts      ARGV[6] "1" to write the facts, "0" to leave them
 --         then for each share: wallet id, account id, amount (micro-units, whole, not negative)
 -- Results {"held"}, or {code, level from 0, available of each share} with code ended, no_hold, too_large, unknown_wallet,
@@ -10,12 +11,14 @@
 --         raised; each account counts a call once; a call that is over never holds again; the same call held again
 --         changes nothing. An extension never lowers a share, and looks at money only, like the hold of a call that
 --         lives already: status and limits are for new calls.
+--         A movement of money counts in no account, asks for money only, and may be held again after its end: SQL
+--         remembers what became of it.
 --         Calls per second count admitted calls in fixed windows of one second; a clock that is up to 2 s behind
 --         counts in the newest window, or two controllers would empty it for each other.
 
 local LARGEST = 9007199254740991
 local call, mode, now_s, deadline = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local admits, checks = mode ~= 'extend', mode == 'hold'
+local admits, checks, counts = mode ~= 'extend', mode == 'hold', mode ~= 'reserve'
 local count = (#ARGV - 6) / 3
 
 local function whole(number)
@@ -72,7 +75,7 @@ local function refuse(code, level)
 end
 
 local state = redis.call('HGET', KEYS[1], 'state')
-if state == 'finished' or redis.call('ZSCORE', KEYS[3], call) then
+if state == 'finished' or (counts and redis.call('ZSCORE', KEYS[3], call)) then
   return refuse('ended', 1)
 end
 if admits and state then
@@ -142,11 +145,13 @@ if ARGV[6] == '1' then
 end
 if admits then
   local counted = ''
-  for _, account in ipairs(account_order) do
-    redis.call('HINCRBY', account.key, 'calls', '1')
-    counted = counted .. account.id .. ','
-    if checks and account.max_cps then
-      redis.call('HSET', account.key, 'cps_s', account.window, 'cps_n', whole(account.admitted + 1))
+  if counts then
+    for _, account in ipairs(account_order) do
+      redis.call('HINCRBY', account.key, 'calls', '1')
+      counted = counted .. account.id .. ','
+      if checks and account.max_cps then
+        redis.call('HSET', account.key, 'cps_s', account.window, 'cps_n', whole(account.admitted + 1))
+      end
     end
   end
   redis.call('HSET', KEYS[1], 'state', 'open', 'accounts', counted)

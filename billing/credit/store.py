@@ -223,6 +223,14 @@ class CreditStore:
         """
         return await self._raise_hold("extend", call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
 
+    async def reserve(self, name: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int) -> Held | NotHeld:
+        """Set money aside for a movement that is no call (a transfer, a reversal), in every wallet or in none.
+
+        Asks for money only: no channel is counted and no status looked at. The posting that names `name` replaces it,
+        or `release` gives it back. Held already under this name: nothing changes.
+        """
+        return await self._raise_hold("reserve", name, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=None)
+
     async def finish(self, call_id: str, shares: Sequence[Share], *, now_ms: int) -> bool:
         """The call is over and costs exactly these amounts: trim (or raise) the hold to them and free its channel.
 

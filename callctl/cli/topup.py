@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+from sqlalchemy.engine import Engine
 
+from billing import moves
 from billing.accounts import find_account
 from billing.errors import CreditUnavailable
-from billing.outbox import apply_now
-from billing.store import work
-from billing.topups import TopUp, top_up
+from billing.settings import CreditSettings
+from billing.store import reading, work
+from billing.topups import TopUp, is_paid_by_operator, top_up
 from callctl.app import credit_link
 from callctl.cli.output import JsonOption, money, print_json, say, warn
-from callctl.cli.shell import shell_of
+from callctl.cli.shell import Shell, shell_of
 from rating.money import format_amount, parse_amount
 
 
@@ -42,34 +45,62 @@ def topup(
     micros = parse_amount(amount)
     chosen = operation or shell.ids.new("topup")
     try:
-        with work(engine) as session:
+        with reading(engine) as session:
             found = find_account(session, account)
-            done = top_up(
-                session,
-                found.id,
-                micros,
-                operation=chosen,
-                actor=shell.actor,
-                reason=reason,
-                now=shell.clock.now(),
-            )
-
-        async def follow() -> None:
-            async with credit_link(settings.credit) as link:
-                await apply_now(engine, link.credit, done.applied, clock=shell.clock)
-
-        live = not done.replayed
-        try:
-            if live:
-                asyncio.run(follow())
-        except CreditUnavailable as error:
-            live = False
-            warn(
-                f"The money is booked. Live calls will see it when the controller can reach the credit store ({error})."
-            )
+        order = Ask(found.id, micros, chosen, shell.actor, reason)
+        done, live = asyncio.run(book(shell, settings.credit, engine, order))
     finally:
         engine.dispose()
+    if not live:
+        warn("The money is booked. Live calls will see it when the controller can reach the credit store.")
+    live = live and not done.replayed
     tell(done, account=found.name, currency=found.currency, live=live, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The top-up that is asked for."""
+
+    account_id: int
+    amount_micros: int
+    operation: str
+    actor: str
+    reason: str
+
+
+async def book(shell: Shell, credit: CreditSettings, engine: Engine, ask: Ask) -> tuple[TopUp, bool]:
+    """Book the money; return what was done, and whether the live credit store knows.
+
+    A top-up from the operator's cash needs no credit store. One out of a reseller's money does: it alone knows what
+    calls hold of that. Raises `CreditUnavailable` then.
+    """
+    try:
+        async with credit_link(credit) as link:
+            moved = await moves.pay_in(
+                engine,
+                link.credit,
+                ask.account_id,
+                ask.amount_micros,
+                operation=ask.operation,
+                actor=ask.actor,
+                reason=ask.reason,
+                clock=shell.clock,
+            )
+            return moved.done, moved.live
+    except CreditUnavailable:
+        with work(engine) as session:
+            if not is_paid_by_operator(session, ask.account_id):
+                raise
+            done = top_up(
+                session,
+                ask.account_id,
+                ask.amount_micros,
+                operation=ask.operation,
+                actor=ask.actor,
+                reason=ask.reason,
+                now=shell.clock.now(),
+            )
+            return done, False
 
 
 def tell(done: TopUp, *, account: str, currency: str, live: bool, as_json: bool) -> None:

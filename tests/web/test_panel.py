@@ -18,6 +18,7 @@ from tests.web.world import EURO, HOSTILE, NOON, add_record, refused
 from web.render import showable
 
 ANNA = 3
+DELTA = 5
 
 
 def operation_of(page: str) -> str:
@@ -332,16 +333,24 @@ def test_what_cannot_be_seen_is_shown_as_such() -> None:
 
 
 def test_without_the_live_store_the_pages_still_stand(owner: Visitor, redis_server: FakeServer) -> None:
-    """Redis away: pages say so, money is still booked in SQL and waits in the outbox, a hang-up is not pretended."""
+    """Redis away: pages say so, paid-in money is booked and waits in the outbox, a hang-up is not pretended.
+
+    A reseller's money does not move: what calls hold of it cannot be known.
+    """
     redis_server.connected = False
     for path in ("/", "/live", "/accounts", f"/accounts/{ANNA}"):
         answer = owner.get(path)
         assert answer.status_code == 200
         assert "live store does not answer" in answer.text
     before = {row.id for row in owner.world.rows(OutboxRow)}
-    owner.submit(f"/accounts/{ANNA}/topup", operation="topup-12345678", amount="5")
-    assert owner.world.balance("Anna's Bakery") == 30 * EURO
-    assert "will learn this by itself" in owner.get(f"/accounts/{ANNA}").text
+    answer = owner.submit(f"/accounts/{ANNA}/topup", operation="topup-12345678", amount="5")
+    assert answer.status_code == 503
+    assert "Nothing was booked" in answer.text
+    assert {row.id for row in owner.world.rows(OutboxRow)} == before
+    assert owner.world.balance("Anna's Bakery") == 25 * EURO
+    owner.submit(f"/accounts/{DELTA}/topup", operation="topup-12345678", amount="5")
+    assert owner.world.balance("Delta Logistics") == 85 * EURO
+    assert "will learn this by itself" in owner.get(f"/accounts/{DELTA}").text
     fresh = [row for row in owner.world.rows(OutboxRow) if row.id not in before]
     assert fresh
     assert all(row.applied_at is None for row in fresh)

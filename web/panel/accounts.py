@@ -14,11 +14,12 @@ from sqlmodel import Session
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from billing import accounts, outbox, topups
+from billing import accounts, moves
 from billing.accounts import AccountView
 from billing.credit.store import AccountState, WalletView
 from billing.errors import Conflict, NotFound, Refused, TooLarge
 from billing.models import AccountKind, AccountStatus
+from billing.moves import Moved
 from billing.store import reading, work
 from billing.topups import TopUp
 from rating.errors import AmountError
@@ -205,38 +206,37 @@ async def top_up(
         text = "The amount must be more than 0."
         return await _account(request, principal, account_id, status=422, error=text, form=form)
 
-    def book() -> TopUp:
-        with work(panel.engine) as session:
-            return topups.top_up(
-                session,
-                account_id,
-                micros,
-                operation=f"panel:{principal.user_id}:{operation}",
-                actor=principal.login,
-                reason=reason,
-                now=panel.clock.now(),
-            )
-
     try:
-        done = await run_in_threadpool(book)
+        moved = await moves.pay_in(
+            panel.engine,
+            panel.credit,
+            account_id,
+            micros,
+            operation=f"panel:{principal.user_id}:{operation}",
+            actor=principal.login,
+            reason=reason,
+            clock=panel.clock,
+        )
     except (Refused, Conflict, TooLarge) as error:
         panel.counters.topups.labels("refused").inc()
         return await _account(request, principal, account_id, status=409, error=str(error))
-    return await _booked(request, principal, account_id, done)
+    except CREDIT_DOWN:
+        text = "The live credit store does not answer, so a reseller's money cannot be taken. Nothing was booked."
+        return await _account(request, principal, account_id, status=503, error=text, form=form)
+    return _booked(request, principal, account_id, moved)
 
 
-async def _booked(request: Request, principal: Principal, account_id: int, done: TopUp) -> Response:
+def _booked(request: Request, principal: Principal, account_id: int, moved: Moved[TopUp]) -> Response:
     panel = panel_of(request)
     to = f"/accounts/{account_id}"
+    done = moved.done
     if done.replayed:
         panel.counters.topups.labels("replayed").inc()
         text = "This top-up was booked before. Nothing was added again."
         return flash(request, principal, "warning", text, to=to)
     panel.counters.topups.labels("booked").inc()
     added = f"{amount(done.amount_micros)} added. The balance is {amount(done.balance_micros)}."
-    try:
-        await outbox.apply_now(panel.engine, panel.credit, done.applied, clock=panel.clock)
-    except CREDIT_DOWN:
+    if not moved.live:
         return flash(request, principal, "warning", f"{added} {LATER}", to=to)
     return flash(request, principal, "success", added, to=to)
 
