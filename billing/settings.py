@@ -83,6 +83,13 @@ class WebSettings(Section):
     """Who may read /metrics besides this host."""
 
 
+class ApiSettings(Section):
+    """How often a key of the API may ask: `burst` requests at once, and from then on `per_s` a second."""
+
+    per_s: float = Field(default=20.0, gt=0)
+    burst: int = Field(default=100, ge=1)
+
+
 class ControlSettings(Section):
     """How calls are controlled. Times in seconds."""
 
@@ -132,6 +139,7 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     credit: CreditSettings = CreditSettings()
     web: WebSettings = WebSettings()
+    api: ApiSettings = ApiSettings()
     control: ControlSettings = ControlSettings()
     asterisk: tuple[AsteriskSettings, ...] = ()
     freeswitch: tuple[FreeswitchSettings, ...] = ()

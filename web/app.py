@@ -15,9 +15,10 @@ from billing.ports import Clock, Ids
 from billing.settings import Settings
 from web import health, metrics
 from web.api import switch_cdrs
+from web.api.app import PREFIX, make_api
 from web.context import Panel, WebOptions
 from web.counters import make_counters
-from web.errors import Faults, handle_errors
+from web.errors import Faults, handle_errors, refuse_body
 from web.panel import accounts, cdrs, login, overview
 from web.panel import live as live_calls
 from web.render import STATIC, make_renderer
@@ -26,8 +27,10 @@ from web.security.headers import SecurityHeaders
 from web.security.sessions import owner_only
 from web.security.throttle import LoginThrottle
 
-PUBLIC_PATHS = frozenset({"/login", "/healthz", "/readyz", "/metrics", "/favicon.ico", "/static", switch_cdrs.PATH})
-"""All that answers without a session. A test walks the routes and holds everything else against this list."""
+PUBLIC_PATHS = frozenset(
+    {"/login", "/healthz", "/readyz", "/metrics", "/favicon.ico", "/static", switch_cdrs.PATH, PREFIX}
+)
+"""All that answers without a session; the API wants a key instead. Tests walk the routes and hold them against this."""
 
 
 class LastingFiles(StaticFiles):
@@ -67,7 +70,7 @@ def create_app(
     )
     handle_errors(app)
     # Added last is outermost: headers are put on everything, faults and refused bodies included.
-    app.add_middleware(BodyLimit, larger=switch_cdrs.LARGER)
+    app.add_middleware(BodyLimit, larger=switch_cdrs.LARGER, refuse=refuse_body)
     app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders)
 
@@ -80,6 +83,7 @@ def create_app(
     for screen in (overview, live_calls, accounts, cdrs):
         panel.include_router(screen.router)
     app.include_router(panel)
+    app.mount(PREFIX, make_api(app.state.panel))
     app.add_api_route("/favicon.ico", _favicon, include_in_schema=False)
     app.mount("/static", GZipMiddleware(LastingFiles(directory=STATIC), minimum_size=1000))
     return app

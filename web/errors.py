@@ -15,8 +15,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from billing.errors import BillingError, CreditUnavailable, NotFound
+from web.api.problems import problem
 from web.context import panel_of
 from web.pages import is_fragment, show_bare
+from web.security.bodies import TOO_LARGE, in_words
 from web.security.sessions import Forbidden, MustChangePassword, NotSignedIn, to_login
 
 log = structlog.get_logger("web")
@@ -28,7 +30,8 @@ SENTENCES = {
     405: ("Not like this", "This address does not take that kind of request."),
     503: ("Not available now", "A part that this page needs does not answer. Calls are controlled without this page."),
 }
-KNOWN_METHODS = frozenset({"GET", "HEAD", "POST"})
+KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE"})
+API = "/api/v1/"
 
 
 def error_page(request: Request, status: int, text: str = "", *, fault: str = "") -> Response:
@@ -54,6 +57,8 @@ async def _forbidden(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 400
+    if request.url.path.startswith(API):
+        return problem("not_found")  # an address so odd that it did not even get there
     return error_page(request, status)
 
 
@@ -121,12 +126,26 @@ class Faults:
             )
             if answered:
                 raise
-            page = error_page(request, 500, "Something broke on our side. It has been written down.", fault=fault)
-            await page(scope, receive, watched)
+            await _broken(request, fault)(scope, receive, watched)
+
+
+def _broken(request: Request, fault: str) -> Response:
+    if request.url.path.startswith(API):
+        return problem("fault", fault=fault)
+    return error_page(request, 500, "Something broke on our side. It has been written down.", fault=fault)
+
+
+def refuse_body(path: str, status: int) -> Response:
+    """Return the answer to a body that is too large or too slow, in the words of who sent it."""
+    if path.startswith(API):
+        return problem("body_too_large" if status == TOO_LARGE else "timeout", headers={"connection": "close"})
+    return in_words(path, status)
 
 
 def _count(request: Request, status: int, seconds: float) -> None:
     route = getattr(request.scope.get("route"), "path", "unmatched")
+    if request.scope["path"].startswith(API):
+        route = f"{API}{route.removeprefix('/')}"
     method = request.method if request.method in KNOWN_METHODS else "other"
     counters = panel_of(request).counters
     counters.requests.labels(route, method, f"{status // 100}xx").inc()

@@ -1,5 +1,6 @@
 """The tables of the SQL store, which is the truth."""
 
+from billing.models.access import ApiAnswer, ApiKey, RecoveryCode, SecondFactor
 from billing.models.alerts import Alert
 from billing.models.plans import AccountDiscount, AccountRate, TariffMarkup
 from billing.models.resellers import TariffOwner
@@ -35,6 +36,8 @@ __all__ = [
     "AccountRate",
     "AccountStatus",
     "Alert",
+    "ApiAnswer",
+    "ApiKey",
     "AuditRow",
     "BillingMode",
     "Cdr",
@@ -47,6 +50,8 @@ __all__ = [
     "OutboxRow",
     "Posting",
     "RateRow",
+    "RecoveryCode",
+    "SecondFactor",
     "SwitchCdr",
     "Tariff",
     "TariffMarkup",

@@ -321,7 +321,10 @@ class AuditRow(SQLModel, table=True):
 
 
 class User(SQLModel, table=True):
-    """A person who logs in; `must_change` marks a one-time password."""
+    """A person who logs in; `must_change` marks a one-time password.
+
+    `account_id` is the reseller or customer whose subtree is all that the person sees; None for administrators.
+    """
 
     __tablename__ = "panel_user"
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
@@ -330,17 +333,26 @@ class User(SQLModel, table=True):
     role: str = Field(max_length=20)
     must_change: bool = False
     created_at: datetime = Field(sa_type=UtcDateTime)
+    account_id: int | None = Field(default=None, sa_column=row_of("account.id", nullable=True, index=True))
+    disabled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class UserSession(SQLModel, table=True):
-    """A login that can be revoked: only the hash of its token is kept."""
+    """A login that can be revoked: only the hash of its token is kept. `handle` names it where people see it.
+
+    `proven` is false while the second factor is still to be shown.
+    """
 
     __tablename__ = "panel_session"
     token_hash: str = Field(primary_key=True, max_length=64)
+    handle: str = Field(default="", max_length=60)
     user_id: int = Field(sa_column=row_of("panel_user.id", index=True))
     csrf: str = Field(max_length=64)
     created_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime)
+    address: str = Field(default="", max_length=45)
+    agent: str = Field(default="", max_length=200)
+    proven: bool = True
 
 
 class Meta(SQLModel, table=True):

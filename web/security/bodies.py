@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
+TOO_LARGE = 413
 
 
 class BodyTooLarge(Exception):
     """More bytes than a form of ours can have."""
 
 
+def in_words(path: str, status: int) -> Response:  # noqa: ARG001 - an app may answer otherwise for some paths
+    """Return the refusal as a sentence; the connection ends, since the rest of the body may still be on its way."""
+    text = "The request is too large.\n" if status == TOO_LARGE else "The request did not arrive in time.\n"
+    return PlainTextResponse(text, status, {"connection": "close"})
+
+
 class BodyLimit:
     """Reads the body before anything else sees the request: 413 beyond 64 KB, 408 where it does not arrive in time.
 
-    `larger`: beginnings of paths that programs post to, and how much these take.
+    `larger`: beginnings of paths that programs post to, and how much these take. `refuse` makes the
+    answer for a path and a status.
     """
 
     def __init__(
@@ -30,10 +38,12 @@ class BodyLimit:
         most_bytes: int = MOST_BODY_BYTES,
         timeout_s: float = BODY_TIMEOUT_S,
         larger: Mapping[str, int] = MappingProxyType({}),
+        refuse: Callable[[str, int], Response] = in_words,
     ) -> None:
         self.app = app
         self.most_bytes = most_bytes
         self.larger = larger
+        self.refuse = refuse
         self.timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,12 +54,10 @@ class BodyLimit:
         try:
             body = await asyncio.wait_for(self._read(scope, receive), self.timeout_s)
         except BodyTooLarge:
-            refusal = PlainTextResponse("The request is too large.\n", 413, {"connection": "close"})
-            await refusal(scope, receive, send)
+            await self.refuse(scope["path"], 413)(scope, receive, send)
             return
         except TimeoutError:
-            late = PlainTextResponse("The request did not arrive in time.\n", 408, {"connection": "close"})
-            await late(scope, receive, send)
+            await self.refuse(scope["path"], 408)(scope, receive, send)
             return
         if body is None:
             return

@@ -1,0 +1,73 @@
+"""Every route of the API with a request that is right in itself: what the tests that walk all routes send."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Mount
+
+from web.api.app import PREFIX
+
+METHODS = ("get", "post", "put", "patch", "delete")
+BODIES: dict[str, Any] = {
+    "add_account": {"name": "New one"},
+    "set_status": {"status": "blocked"},
+    "add_topup": {"amount": "1.00"},
+}
+"""A body for each operation that takes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path, as the OpenAPI document has it."""
+
+    name: str
+    method: str
+    path: str
+    scope: str | None
+    body: Any
+    once: bool
+    if_match: bool
+
+    def address(self, **values: Any) -> str:
+        """Return the path with its parameters filled in; what is not given is 1."""
+        return re.sub(r"{(\w+)}", lambda found: str(values.get(found[1], 1)), self.path)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what the operation wants besides a key."""
+        return {**({"idempotency-key": "walk"} if self.once else {}), **({"if-match": "*"} if self.if_match else {})}
+
+
+def api_of(app: FastAPI) -> FastAPI:
+    """Return the API inside the app."""
+    for route in app.routes:
+        if isinstance(route, Mount) and route.path == PREFIX:
+            assert isinstance(route.app, FastAPI)
+            return route.app
+    raise AssertionError("there is no API")
+
+
+def operations(app: FastAPI) -> Iterator[Operation]:
+    """Yield all that the API describes."""
+    for path, methods in api_of(app).openapi()["paths"].items():
+        for method in METHODS:
+            if method in methods:
+                told = methods[method]
+                name = told["operationId"]
+                headers = {one["name"].lower() for one in told.get("parameters", ()) if one["in"] == "header"}
+                if "requestBody" in told:
+                    assert name in BODIES, f"give {name} a body in tests/api/routes.py"
+                yield Operation(
+                    name,
+                    method.upper(),
+                    path,
+                    told.get("x-scope"),
+                    BODIES.get(name),
+                    "idempotency-key" in headers,
+                    "if-match" in headers,
+                )
