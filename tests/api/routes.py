@@ -16,9 +16,14 @@ METHODS = ("get", "post", "put", "patch", "delete")
 BODIES: dict[str, Any] = {
     "add_account": {"name": "New one"},
     "set_status": {"status": "blocked"},
+    "change_account": {"max_calls": 2},
+    "add_identity": {"kind": "account_code", "value": "new"},
     "add_topup": {"amount": "1.00"},
 }
 """A body for each operation that takes one."""
+
+PATHS: dict[str, Any] = {"kind": "account_code", "value": "anna"}
+"""What stands in a path where no number does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Operation:
 
     def address(self, **values: Any) -> str:
         """Return the path with its parameters filled in; what is not given is 1."""
-        return re.sub(r"{(\w+)}", lambda found: str(values.get(found[1], 1)), self.path)
+        return re.sub(r"{(\w+)}", lambda found: str(values.get(found[1], PATHS.get(found[1], 1))), self.path)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -105,7 +105,7 @@ def test_a_foreign_account_is_no_account(app: FastAPI, reseller: Program, custom
                     continue
                 assert answer.status_code == 404, (operation.name, stranger, answer.text)
                 assert answer.json()["code"] == "not_found"
-                assert answer.text.replace(f" {stranger}", " 999") == missing.text
+                assert answer.text.replace(f"'{stranger}'", "'999'") == missing.text
     assert state(reseller.world) == before
 
 

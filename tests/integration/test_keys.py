@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy.engine import Engine
 from sqlmodel import select
 
-from billing import accounts, answers, keys
+from billing import account_changes, answers, keys
 from billing.access import ROLES, SCOPES, Reach, Role, covers, operators_reach, reach_of
 from billing.answers import Answered, Claimed, Running
 from billing.errors import NotFound, OtherBody, Refused
 from billing.keys import KeyFault
-from billing.models import AccountKind, AccountStatus, ApiAnswer, ApiKey, AuditRow
+from billing.models import AccountKind, ApiAnswer, ApiKey, AuditRow
 from billing.store import reading, work
 from tests.integration.tree import NOW, plant
 from tests.web.world import CountedIds
@@ -56,7 +56,7 @@ def test_a_key_ends(engine: Engine) -> None:
         assert not isinstance(keys.check_key(session, token, HERE, now=at - timedelta(seconds=1)), KeyFault)
         assert keys.check_key(session, token, HERE, now=at) is KeyFault.EXPIRED
     with work(engine) as session:
-        accounts.set_status(session, tree.cleo, AccountStatus.CLOSED, actor="test", now=NOW)
+        account_changes.close_account(session, tree.cleo, actor="test", now=NOW)
     with reading(engine) as session:
         assert keys.check_key(session, token, HERE, now=NOW) is KeyFault.CLOSED
     public_id = token.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Accounts: the tree that a caller sees, one account, new ones, changes, status."""
+"""Accounts: the tree that a caller sees, one account, new ones, changes, status, closing."""
 
 from __future__ import annotations
 
@@ -8,31 +8,48 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
-from sqlalchemy import ColumnElement
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 from starlette.responses import Response
 
-from billing import accounts
+from billing import account_changes, accounts
 from billing.access import Reach
+from billing.account_changes import Changes
 from billing.accounts import AccountView
-from billing.credit.store import AccountState
-from billing.models import Account, AccountKind, AccountStatus, IdentityKind
+from billing.credit.store import AccountState, WalletState
+from billing.models import AccountKind, AccountStatus, BillingMode, IdentityKind, Wallet
 from billing.store import reading, work
+from billing.subtree import list_within
 from web.api.auth import Asking, Caller
-from web.api.etags import etag_of
+from web.api.etags import IfMatch, check_match, etag_of
 from web.api.problems import Problem
-from web.api.routes import AccountId, Cursor, PageSize, needs, resource
+from web.api.routes import MOST_ID, AccountId, Cursor, PageSize, needs, number_of, resource
 from web.api.shapes import Amount, Body, Currency, Moment, Name, NotNegative, Page, Shape, amount
-from web.context import CREDIT_DOWN, panel_of
+from web.context import CREDIT_DOWN, Panel, panel_of
 
 router = resource("accounts")
+
+Limit = Annotated[int, Field(ge=0, le=1_000_000)]
+Prefixes = Annotated[list[Annotated[str, Field(pattern="^[0-9]{1,32}$")]], Field(max_length=1000, examples=[["900"]])]
+Hours = Annotated[list[Annotated[str, Field(max_length=40)]], Field(max_length=50, examples=[["mon-fri 08:00-18:00"]])]
+Kind = Annotated[IdentityKind, Field(strict=False)]
+IdentityValue = Annotated[str, Field(min_length=1, max_length=100, examples=["anna"])]
+Mode = Annotated[BillingMode, Field(strict=False)]
+Zone = Annotated[str, Field(max_length=64, examples=["Europe/Berlin"])]
+Language = Annotated[str, Field(max_length=20, examples=["de"])]
 
 
 class IdentityShape(Shape):
     """By what a call names its payer."""
 
     kind: IdentityKind
-    value: str = Field(examples=["anna"])
+    value: IdentityValue
+
+
+class NewIdentity(Body):
+    """An identity to be given to an account."""
+
+    kind: Kind
+    value: IdentityValue
 
 
 class AccountShape(Shape):
@@ -47,41 +64,85 @@ class AccountShape(Shape):
     tariff: str | None = Field(examples=["retail"])
     balance: Amount
     credit_limit: Amount
+    billing_mode: BillingMode
+    timezone: str = Field(examples=["Europe/Berlin"])
+    language: str = Field(examples=["de"])
+    brand: str = Field(description="The name that a reseller's customers see.")
     max_calls: int | None = Field(description="Calls at once; null is no limit.", examples=[4])
     max_cps: int | None = Field(description="New calls a second; null is no limit.")
+    max_day: Amount | None = Field(description="What its calls of a day may cost; null is no limit.")
+    max_call: Amount | None = Field(description="What one call may cost; null is no limit.")
     barred: list[str] = Field(description="Beginnings of numbers it must not call.", examples=[["900"]])
+    allowed: list[str] = Field(description="If any, it may call numbers that begin so, and no others.")
+    hours: list[str] = Field(description="When calls may begin, on its own clock; none: at any time.")
+    low_balance: Amount | None = Field(description="Below it an alert is raised.")
+    clear_balance: Amount | None = Field(description="From here on the alert is over.")
     identities: list[IdentityShape]
     created_at: Moment
 
 
 class NewAccount(Body):
-    """A new reseller or customer under yours."""
+    """A new reseller or customer under yours. What is not given is as at the account above, or without a limit."""
 
     name: Name
     kind: Annotated[AccountKind, Field(strict=False)] = AccountKind.CUSTOMER
-    parent_id: int | None = Field(default=None, ge=1, le=2**53 - 1, description="Your own account, if not given.")
+    parent_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="Your own account, if not given.")
+    currency: Currency | None = None
     tariff: str | None = Field(default=None, max_length=100)
     credit_limit: NotNegative = 0
-    max_calls: int | None = Field(default=None, ge=0, le=1_000_000)
-    max_cps: int | None = Field(default=None, ge=0, le=1_000_000)
-    barred: list[Annotated[str, Field(pattern="^[0-9]{1,32}$")]] = Field(default=[], max_length=1000)
+    billing_mode: Mode | None = None
+    timezone: Zone | None = None
+    language: Language | None = None
+    brand: str = Field(default="", max_length=100)
+    max_calls: Limit | None = None
+    max_cps: Limit | None = None
+    max_day: NotNegative | None = None
+    max_call: NotNegative | None = None
+    barred: Prefixes = Field(default=[])
+    allowed: Prefixes = Field(default=[])
+    hours: Hours = Field(default=[])
+    low_balance: NotNegative | None = None
+    clear_balance: NotNegative | None = None
     identities: list[NewIdentity] = Field(default=[], max_length=100)
 
 
-class NewIdentity(Body):
-    """An identity to be given to an account."""
+class ChangedAccount(Body):
+    """What is to be set. What is not named stays; null takes a limit, a threshold or the tariff away."""
 
-    kind: Annotated[IdentityKind, Field(strict=False)]
-    value: str = Field(min_length=1, max_length=100, examples=["anna"])
+    name: Name = ""
+    tariff: str | None = Field(default=None, max_length=100)
+    credit_limit: NotNegative = 0
+    billing_mode: Mode = BillingMode.PREPAID
+    timezone: Zone = ""
+    language: Language = ""
+    brand: str = Field(default="", max_length=100)
+    max_calls: Limit | None = None
+    max_cps: Limit | None = None
+    max_day: NotNegative | None = None
+    max_call: NotNegative | None = None
+    barred: Prefixes = Field(default=[])
+    allowed: Prefixes = Field(default=[])
+    hours: Hours = Field(default=[])
+    low_balance: NotNegative | None = None
+    clear_balance: NotNegative | None = None
 
 
 class NewStatus(Body):
-    """What an account is to be."""
+    """What an account is to be. Closed is for good."""
 
     status: Annotated[AccountStatus, Field(strict=False)]
 
 
-NewAccount.model_rebuild()
+MICROS = {
+    "credit_limit": "credit_limit_micros",
+    "max_day": "max_day_micros",
+    "max_call": "max_call_micros",
+    "low_balance": "low_balance_micros",
+    "clear_balance": "clear_balance_micros",
+}
+"""Amounts are decimal texts outside and micro-units inside."""
+OWN = frozenset({"timezone", "language", "brand", "low_balance", "clear_balance"})
+"""What an account may set for itself; the rest is set by who stands above it."""
 
 
 @router.get("/accounts", **needs("accounts:read", "cursor_invalid"))
@@ -89,8 +150,8 @@ def list_accounts(
     request: Request,
     caller: Asking,
     *,
-    parent: Annotated[int | None, Query(ge=1, le=2**53 - 1, description="Only those right below this one.")] = None,
-    name: Annotated[str, Query(max_length=100, description="Only the one of this name.")] = "",
+    parent: Annotated[int | None, Query(ge=1, le=MOST_ID, description="Only those right below this one.")] = None,
+    q: Annotated[str, Query(max_length=100, description="Part of a name, beginning of an identity, a number.")] = "",
     status: AccountStatus | None = None,
     kind: AccountKind | None = None,
     after: Cursor = "",
@@ -98,43 +159,35 @@ def list_accounts(
 ) -> Page[AccountShape]:
     """List the accounts in your sight, your own first, in order of their number."""
     with reading(panel_of(request).engine) as session:
-        rules: list[ColumnElement[bool]] = []
-        if not caller.reach.whole:
-            rules.append(col(Account.id).in_(caller.reach.ids()))
         if parent is not None:
             caller.reach.see(session, parent)
-            rules.append(col(Account.parent_id) == parent)
-        if name:
-            rules.append(col(Account.name) == name)
-        if status is not None:
-            rules.append(col(Account.status) == status)
-        if kind is not None:
-            rules.append(col(Account.kind) == kind)
-        page = select(Account).where(col(Account.id) > _after(after), *rules).order_by(col(Account.id))
-        found = session.exec(page.limit(most + 1)).all()
-        views = accounts.views_of(session, found[:most])
-    more = str(views[-1].id) if len(found) > most else None
-    return Page(items=[shape_of(view, caller.reach) for view in views], next=more)
+        found = list_within(
+            session,
+            caller.reach.within,
+            q=q,
+            parent_id=parent,
+            kind=kind,
+            status=status,
+            after_id=number_of(after),
+            most=most + 1,
+        )
+    more = str(found[most - 1].id) if len(found) > most else None
+    return Page(items=[shape_of(view, caller.reach) for view in found[:most]], next=more)
 
 
 @router.post("/accounts", status_code=201, **needs("accounts:write", "amount_invalid", "too_large", changes=True))
 def add_account(request: Request, response: Response, caller: Asking, body: NewAccount) -> AccountShape:
-    """Add a reseller or a customer below yours, in the currency of the account above."""
+    """Add a reseller or a customer below yours."""
     panel = panel_of(request)
+    given = {MICROS.get(name, name): value for name, value in body if name not in {"parent_id", "identities"}}
     with work(panel.engine) as session:
-        parent_id = body.parent_id or caller.reach.account_id
-        above = caller.reach.see(session, parent_id)
+        above = caller.reach.see(session, body.parent_id or caller.reach.account_id)
         made = accounts.add_account(
             session,
-            name=body.name,
-            kind=body.kind,
-            parent=None if above.kind is AccountKind.OPERATOR else above.name,
-            tariff=body.tariff,
-            credit_limit_micros=body.credit_limit,
-            max_calls=body.max_calls,
-            max_cps=body.max_cps,
-            barred=body.barred,
+            **given,
+            parent=above.name,
             identities=[(one.kind, one.value) for one in body.identities],
+            within=caller.reach.within,
             actor=caller.actor,
             now=panel.clock.now(),
         )
@@ -153,6 +206,42 @@ def get_account(request: Request, response: Response, caller: Asking, account_id
     return shape
 
 
+@router.patch(
+    "/accounts/{account_id}",
+    **needs("accounts:write", "amount_invalid", "too_large", "not_allowed", changes=True, edits=True),
+)
+async def change_account(
+    request: Request,
+    response: Response,
+    caller: Asking,
+    *,
+    account_id: AccountId,
+    body: ChangedAccount,
+    if_match: IfMatch = None,
+) -> AccountShape:
+    """Set what is named. Of your own account only its time zone, language, brand and thresholds."""
+    changes: Changes = {MICROS.get(name, name): getattr(body, name) for name in body.model_fields_set}  # type: ignore[assignment]
+    panel = panel_of(request)
+
+    def change() -> AccountShape:
+        with work(panel.engine) as session:
+            caller.reach.see(session, account_id)
+            account_changes.lock_account(session, account_id, within=caller.reach.within)
+            check_match(if_match, tag_of(shape_of(view_of(session, caller, account_id), caller.reach)))
+            own = account_id == caller.reach.account_id and not caller.reach.whole
+            if own and not OWN.issuperset(body.model_fields_set):
+                raise Problem("not_allowed", "This of an account is set by who stands above it.")
+            account_changes.change_account(
+                session, account_id, changes, within=caller.reach.within, actor=caller.actor, now=panel.clock.now()
+            )
+            return shape_of(view_of(session, caller, account_id), caller.reach)
+
+    shape = await run_in_threadpool(change)
+    await tell(panel, account_id)
+    response.headers["etag"] = tag_of(shape)
+    return shape
+
+
 @router.post("/accounts/{account_id}/status", **needs("accounts:write", "not_allowed", changes=True))
 async def set_status(request: Request, caller: Asking, account_id: AccountId, body: NewStatus) -> AccountShape:
     """Block an account below yours, let it call again, or close it. Live calls go on; /hangup ends them."""
@@ -160,20 +249,41 @@ async def set_status(request: Request, caller: Asking, account_id: AccountId, bo
         raise Problem("not_allowed", "Accounts are parked by the check of the books only.")
     panel = panel_of(request)
 
-    def change() -> tuple[AccountView, AccountShape]:
+    def change() -> AccountShape:
         with work(panel.engine) as session:
             account = caller.reach.see_below(session, account_id)
-            if not caller.reach.whole and account.status in {AccountStatus.PARKED, AccountStatus.CLOSED}:
-                raise Problem("not_allowed", f"A {account.status.value} account is opened by the operator only.")
+            if account.status is AccountStatus.PARKED and not caller.reach.whole:
+                raise Problem("not_allowed", "A parked account is opened by the operator.")
             now = panel.clock.now()
-            accounts.set_status(session, account_id, body.status, actor=caller.actor, now=now)
-            view = view_of(session, caller, account_id)
-            return view, shape_of(view, caller.reach)
+            if body.status is AccountStatus.CLOSED:
+                account_changes.close_account(
+                    session, account_id, within=caller.reach.within, actor=caller.actor, now=now
+                )
+            else:
+                accounts.set_status(session, account_id, body.status, actor=caller.actor, now=now)
+            return shape_of(view_of(session, caller, account_id), caller.reach)
 
-    view, shape = await run_in_threadpool(change)
-    with contextlib.suppress(*CREDIT_DOWN):  # a controller brings it over with the next version of the catalogue
-        await panel.credit.sync_account(AccountState(view.id, view.status.value, view.max_calls, view.max_cps))
+    shape = await run_in_threadpool(change)
+    await tell(panel, account_id)
     return shape
+
+
+async def tell(panel: Panel, account_id: int) -> None:
+    """Tell the live store an account's limits and credit. Where it does not answer, a controller brings them over."""
+
+    def read() -> tuple[AccountView, int]:
+        with reading(panel.engine) as session:
+            view = accounts.find_account(session, str(account_id))
+            wallet = session.get(Wallet, view.wallet_id)
+            return view, 0 if wallet is None else wallet.seq
+
+    view, seq = await run_in_threadpool(read)
+    if view.kind is AccountKind.OPERATOR:
+        return
+    with contextlib.suppress(*CREDIT_DOWN):
+        await panel.credit.sync_account(AccountState(view.id, view.status.value, view.max_calls, view.max_cps))
+        state = WalletState(view.wallet_id, view.balance_micros, seq, view.credit_limit_micros)
+        await panel.credit.sync_wallet(state)
 
 
 def view_of(session: Session, caller: Caller, account_id: int) -> AccountView:
@@ -193,9 +303,19 @@ def shape_of(view: AccountView, reach: Reach) -> AccountShape:
         tariff=view.tariff,
         balance=amount(view.balance_micros),
         credit_limit=amount(view.credit_limit_micros),
+        billing_mode=view.billing_mode,
+        timezone=view.timezone,
+        language=view.language,
+        brand=view.brand,
         max_calls=view.max_calls,
         max_cps=view.max_cps,
+        max_day=_maybe(view.max_day_micros),
+        max_call=_maybe(view.max_call_micros),
         barred=list(view.barred),
+        allowed=list(view.allowed),
+        hours=list(view.hours),
+        low_balance=_maybe(view.low_balance_micros),
+        clear_balance=_maybe(view.clear_balance_micros),
         identities=[IdentityShape(kind=kind, value=value) for kind, value in view.identities],
         created_at=view.created_at,
     )
@@ -210,9 +330,5 @@ def _editable(shape: AccountShape) -> dict[str, Any]:
     return shape.model_dump(mode="json", exclude={"balance", "created_at"})
 
 
-def _after(cursor: str) -> int:
-    if not cursor:
-        return 0
-    if not cursor.isascii() or not cursor.isdigit() or int(cursor[:17]) > 2**53:
-        raise Problem("cursor_invalid")
-    return int(cursor)
+def _maybe(micros: int | None) -> str | None:
+    return None if micros is None else amount(micros)

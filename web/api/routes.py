@@ -66,10 +66,12 @@ def resource(tag: str) -> APIRouter:
     return APIRouter(route_class=ApiRoute, tags=[tag])
 
 
-def needs(scope: str | None, *codes: str, changes: bool = False, once: bool = False) -> dict[str, Any]:
+def needs(
+    scope: str | None, *codes: str, changes: bool = False, once: bool = False, edits: bool = False
+) -> dict[str, Any]:
     """Return what a route says of itself: its scope and the problems it can answer with, besides the common ones.
 
-    `changes` where it writes, `once` where it takes an Idempotency-Key.
+    `changes` where it writes, `once` where it takes an Idempotency-Key, `edits` where it takes If-Match.
     """
     given = ["key_missing", "key_unknown", "key_expired", "key_revoked", "key_account_closed", "key_not_from_here"]
     given += ["scope_missing", "too_many_requests", "store_unavailable", "invalid", "not_found", *codes]
@@ -79,10 +81,21 @@ def needs(scope: str | None, *codes: str, changes: bool = False, once: bool = Fa
     if once:
         given += ["idempotency_key_missing", "idempotency_key_invalid", "still_running", "other_body", "too_large"]
         given += ["amount_invalid"]
+    if edits:
+        given += ["if_match_missing", "etag_mismatch"]
     extra: dict[str, Any] = {"security": [{"key": []}]}
     if scope is not None:
         extra["x-scope"] = scope
     return {"openapi_extra": extra, "responses": _responses(given)}
+
+
+def number_of(cursor: str) -> int:
+    """Read the cursor of a list in order of number; none is its beginning. Raises `Problem`."""
+    if not cursor:
+        return 0
+    if not cursor.isascii() or not cursor.isdigit() or int(cursor[:17]) > MOST_ID:
+        raise Problem("cursor_invalid")
+    return int(cursor)
 
 
 def _responses(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
