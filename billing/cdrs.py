@@ -172,6 +172,14 @@ def list_cdrs(
     return list(session.exec(asked).all())
 
 
+def records_of(session: Session, call_ids: Sequence[str]) -> list[Cdr]:
+    """Return the records that these calls have."""
+    found: list[Cdr] = []
+    for at in range(0, len(call_ids), PAGE):
+        found += session.exec(select(Cdr).where(col(Cdr.call_id).in_(call_ids[at : at + PAGE])))
+    return found
+
+
 def find_cdr(session: Session, call_id: str) -> tuple[Cdr, list[Charge]]:
     """Return one record with its charges, level 0 first. Raises `NotFound`."""
     record = session.get(Cdr, call_id)

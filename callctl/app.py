@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from billing.credit.embedded import EmbeddedServer, start_embedded
 from billing.credit.live import LiveCalls
+from billing.credit.runs import Runs
 from billing.credit.store import CreditStore, connect
 from billing.errors import CreditUnavailable
 from billing.ports import Clock, Ids
@@ -116,9 +117,11 @@ async def credit_link(settings: CreditSettings, *, url: str | None = None) -> As
 
     Raises `CreditUnavailable` where there is nothing to connect to; whether the server answers shows at the first use.
     """
-    redis = connect(url or credit_url(settings), settings.timeout_s)
+    runs = Runs()
+    redis = connect(url or credit_url(settings), settings.timeout_s, runs=runs)
     try:
-        yield CreditLink(redis, CreditStore(redis, prefix=settings.prefix), LiveCalls(redis, prefix=settings.prefix))
+        credit = CreditStore(redis, prefix=settings.prefix, runs=runs)
+        yield CreditLink(redis, credit, LiveCalls(redis, prefix=settings.prefix))
     finally:
         await redis.aclose()
 

@@ -69,6 +69,9 @@ class Call:
     stage: Stage = Stage.OFFERED
     granted_s: int = 0
     """Talk time that the hold pays for."""
+    told_s: int = 0
+    """Talk time that the switch has let it have, as far as it said; 0: whatever is granted."""
+    told_before_s: int = 0
     wanted_s: int = 0
     """The talk time of the hold asked for and not yet answered; 0 where none is under way."""
     tries: int = 0
@@ -217,6 +220,7 @@ class Finish:
 
     ended: EndedCall
     held: bool
+    refusal: Refusal | None = None
 
 
 Effect = Hold | Extend | Note | Admit | Refuse | SetLimit | Warn | HangUp | Doubt | Finish
@@ -228,7 +232,7 @@ Effect = Hold | Extend | Note | Admit | Refuse | SetLimit | Warn | HangUp | Doub
 def step(  # noqa: C901, PLR0911 - one case for each input
     call: Call, given: Input, *, mono: float, now: datetime, policy: Policy
 ) -> list[Effect]:
-    """Take one input; return what is to be done, in order. `now` is our own time of day."""
+    """Take one input; return what is to be done, in order. `now` is the time of day by the call's switch."""
     if call.stage is Stage.ENDED:
         return []
     if call.stage is Stage.OFFERED or isinstance(given, CallAnswered | CallEnded):
@@ -251,7 +255,7 @@ def step(  # noqa: C901, PLR0911 - one case for each input
             call.ending = call.ending or given.reason
             return [HangUp()]
         case Commanded():
-            return _commanded(given)
+            return _commanded(call, given)
         case _:
             assert_never(given)
 
@@ -265,7 +269,7 @@ def _offered(call: Call, *, now: datetime, policy: Policy) -> list[Effect]:
     if call.wanted_s <= 0:
         refusal = refusals.CALL_TOO_DEAR if call.terms.capped else refusals.CLOSED
         call.stage = Stage.ENDED
-        return [Refuse(refusal), Finish(refused_record(call, refusal, now), held=False)]
+        return _refuse(call, refusal, now, held=False)
     call.tries = 1
     return [Hold(call.terms.shares(call.wanted_s), policy.ring_s + call.wanted_s)]
 
@@ -302,7 +306,7 @@ def _admission(
 ) -> list[Effect]:
     match result:
         case Held():
-            call.granted_s, call.stage = wanted, Stage.RINGING
+            call.granted_s, call.told_s, call.stage = wanted, wanted, Stage.RINGING
             call.exhausted = wanted < policy.slice_s
             return [Admit(wanted, policy.ring_s)]
         case NotHeld(code=HoldCode.NO_MONEY) if call.tries < HOLD_TRIES:
@@ -320,7 +324,12 @@ def _admission(
             assert_never(result)
     call.stage = Stage.ENDED
     # No answer is not a no: the hold may have been made, so it is released all the same.
-    return [Refuse(refusal), Finish(refused_record(call, refusal, now), held=result is None)]
+    return _refuse(call, refusal, now, held=result is None)
+
+
+def _refuse(call: Call, refusal: Refusal, now: datetime, *, held: bool) -> list[Effect]:
+    """Write it down, then say it: whoever was told no has a record, whatever dies."""
+    return [Finish(refused_record(call, refusal, now), held=held, refusal=refusal), Refuse(refusal)]
 
 
 REFUSALS = {
@@ -355,7 +364,7 @@ def _answered_dearer(call: Call, held: Terms, *, mono: float, policy: Policy) ->
     """Cut the grant to what the hold pays for at the true price, at once; then ask for the money that is missing."""
     promised_s = call.granted_s
     funds = tuple(share.amount_micros for share in held.shares(promised_s))
-    call.granted_s = call.terms.affordable(funds, promised_s)
+    call.granted_s = call.told_s = call.terms.affordable(funds, promised_s)
     talked_s = _talked(call, mono)
     limit = SetLimit(max(call.granted_s - talked_s, 0.1))
     call.wanted_s = call.terms.longest(promised_s)
@@ -402,6 +411,7 @@ def _renew(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
 def _extended(call: Call, wanted: int, *, mono: float, policy: Policy) -> list[Effect]:
     full = call.tries == 1
     call.granted_s, call.exhausted, call.warned = max(call.granted_s, wanted), not full, False
+    call.told_before_s, call.told_s = call.told_s, call.granted_s
     call.wake_mono = _next_try(call, mono, policy)
     return [SetLimit(max(call.granted_s - _talked(call, mono), 0.1))]
 
@@ -437,7 +447,9 @@ def _talked(call: Call, mono: float) -> float:
     return mono - call.answered_mono if call.answered_at else 0.0
 
 
-def _commanded(given: Commanded) -> list[Effect]:
+def _commanded(call: Call, given: Commanded) -> list[Effect]:
+    if isinstance(given.effect, SetLimit) and given.outcome is not Outcome.DONE and call.told_before_s:
+        call.told_s = call.told_before_s
     match given.outcome:
         case Outcome.DONE:
             return []

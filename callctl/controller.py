@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import assert_never
 
@@ -34,6 +35,7 @@ from callctl.board import Board
 from callctl.call import Call, Commanded, HangupAsked, HoldReplied, Input, MoneyGrew, Policy, Stage, Tick, step
 from callctl.journal import Journal, JournalBroken
 from callctl.news import Listener, NewsKind, Reporter
+from callctl.restore import Restorer
 from callctl.settler import Settler
 from callctl.switches.base import (
     CallAnswered,
@@ -98,9 +100,9 @@ class Controller:
         self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
-        self._ready = asyncio.Event()
-        self._holds_lost = False
-        """The credit store lost its data, and the holds of our calls are not back yet."""
+        self.admits = asyncio.Event()
+        """Set while new calls may be admitted."""
+        self.restorer = Restorer(self)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -108,7 +110,7 @@ class Controller:
         """Open the journal, read the catalogue, bring Redis up to date, connect. Raises `JournalBroken`."""
         waiting = await self.journal.open()
         for entry in waiting:
-            self._remember(entry.ended.call_id, None)
+            self.remember(entry.ended.call_id, refusal_in(entry.ended))
         self.settler.resume(waiting)
         loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("settler", self.settler.run),
@@ -152,7 +154,7 @@ class Controller:
     @property
     def ready(self) -> bool:
         """Return whether new calls can be admitted."""
-        return self._ready.is_set() and not self.journal.broken
+        return self.admits.is_set() and not self.journal.broken
 
     # -- events in -----------------------------------------------------------------------------------------------------
 
@@ -189,9 +191,9 @@ class Controller:
             self._spawn(self._decide(offer))
 
     async def _decide(self, offer: CallOffered) -> None:
-        if not self._ready.is_set():
+        if not self.admits.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ready.wait(), READY_S)
+                await asyncio.wait_for(self.admits.wait(), READY_S)
         if offer.call_id in self.calls or offer.call_id in self.ended:
             return
         if self.catalogue is None or not self.ready:
@@ -215,22 +217,26 @@ class Controller:
         self.give(call, offer)
 
     async def _refuse(self, offer: CallOffered, refused: Refused) -> None:
-        """Refuse a call that never held anything: tell its caller first, then write it down."""
-        self._remember(offer.call_id, refused.refusal)
-        await self._tell_refusal(offer.call_id, refused.refusal)
+        """Refuse a call that never held anything: write it down, then tell its caller. No refusal without a record."""
+        self.remember(offer.call_id, refused.refusal)
         record = machine.refused_offer_record(
             offer,
             switch_of(offer.call_id),
             refused.refusal,
-            self.clock.now(),
+            self.now_on(switch_of(offer.call_id)),
             account_id=refused.account_id,
             destination=refused.destination,
         )
         self.reporter.tell(NewsKind.REFUSED, offer.call_id, offer.account_code, refused.refusal.code)
         await self.settler.take(record, held=False)
+        await self._tell_refusal(offer.call_id, refused.refusal)
 
     async def _tell_refusal(self, call_id: str, refusal: Refusal) -> None:
         await self.switches[switch_of(call_id)].refuse(call_id, refusal)
+
+    def now_on(self, switch: str) -> datetime:
+        """Return what time it is by a switch's own clock, which dates its calls."""
+        return self.clock.now() + timedelta(seconds=self.switches[switch].ahead_s)
 
     # -- one call ------------------------------------------------------------------------------------------------------
 
@@ -246,7 +252,9 @@ class Controller:
             while call.inbox:
                 given = call.inbox.pop(0)
                 before = (call.granted_s, call.exhausted, call.stage)
-                effects = step(call, given, mono=self.clock.monotonic(), now=self.clock.now(), policy=self.policy)
+                effects = step(
+                    call, given, mono=self.clock.monotonic(), now=self.now_on(call.switch), policy=self.policy
+                )
                 for effect in effects:
                     await self._carry_out(call, effect)
                 self.reporter.moved(call, given, before)
@@ -264,13 +272,15 @@ class Controller:
             case machine.Hold() | machine.Extend() | machine.Note():
                 await self._hold(call, effect)
             case machine.Admit():
+                await self.restorer.before_promise(call)
                 grant = effect.grant_s + await self._grace(call)
                 outcome = await switch.admit(call.call_id, grant_s=grant, ring_s=effect.ring_s)
                 call.inbox.insert(0, Commanded(effect, outcome))
             case machine.Refuse():
-                self._remember(call.call_id, effect.refusal)
                 await switch.refuse(call.call_id, effect.refusal)
+                await self.settler.trim(call.call_id)
             case machine.SetLimit():
+                await self.restorer.before_promise(call)
                 outcome = await switch.set_limit(call.call_id, effect.left_s + await self._grace(call))
                 if outcome is not Outcome.DONE:
                     call.inbox.insert(0, Commanded(effect, outcome))
@@ -284,8 +294,8 @@ class Controller:
                 self.watch.doubt(call.switch)
             case machine.Finish():
                 call.ending = effect.ended.reason
-                self._over(call)
-                await self.settler.take(effect.ended, held=effect.held)
+                self._over(call, effect.refusal)
+                await self.settler.take(effect.ended, held=effect.held, trim=effect.refusal is None)
             case _:
                 assert_never(effect)
 
@@ -298,6 +308,7 @@ class Controller:
                 case machine.Hold():
                     reply = await self._hold_or_sync(call, effect, now_ms, deadline_ms, facts)
                 case machine.Extend():
+                    self._may_extend(call)
                     reply = await self.credit.extend(
                         call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts
                     )
@@ -330,13 +341,11 @@ class Controller:
         and not before every other call that lives has its own hold again. Raises `CreditUnavailable` until then.
         """
         adopting = isinstance(effect, machine.Extend)
-        if adopting and self._holds_lost:
-            raise CreditUnavailable("the holds of other calls are not back yet")
         reply = await self.credit.hold(
             call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, adopting=adopting
         )
         if isinstance(reply, NotHeld) and reply.code is HoldCode.UNKNOWN_WALLET:
-            if self._holds_lost or await self.credit.empty():
+            if self.restorer.lost or await self.restorer.has_lost():
                 # Not a new wallet: everything is gone, and money may only be counted on when the holds are back.
                 raise CreditUnavailable("the live credit store has lost its data")
             await outbox.sync_all(self.engine, self.credit)
@@ -345,19 +354,13 @@ class Controller:
             )
         return reply
 
-    async def hold_again(self) -> None:
-        """The credit store lost its holds: each call that lives gets its own anew, before any new call is admitted."""
-        now_ms = to_ms(self.clock.now())
-        for call in list(self.calls.values()):
-            if call.stage in (Stage.RINGING, Stage.TALKING):
-                await self.credit.hold(
-                    call.call_id,
-                    call.terms.shares(call.granted_s),
-                    now_ms=now_ms,
-                    deadline_ms=now_ms + (self.policy.ring_s + call.granted_s) * 1000,
-                    facts=call.facts(),
-                    adopting=True,
-                )
+    def _may_extend(self, call: Call) -> None:
+        """Raise `CreditUnavailable` where more time can be of no use yet: it is asked for again in a second."""
+        if self.restorer.lost:
+            raise CreditUnavailable("the holds of other calls are not back yet")
+        if not self.watch.linked(call.switch):
+            # Its switch could not be told: the time would be held, and in an estimate charged, but never given.
+            raise CreditUnavailable("the link to the switch is down")
 
     async def _grace(self, call: Call) -> float:
         """Return how much longer than paid for the switch may let this call live if we die: what it could still pay."""
@@ -375,10 +378,10 @@ class Controller:
         )
         return float(max(call.terms.affordable(funds, call.granted_s + int(grace)) - call.granted_s, 0))
 
-    def _over(self, call: Call) -> None:
+    def _over(self, call: Call, refusal: Refusal | None) -> None:
         self.calls.pop(call.call_id, None)
         if call.call_id not in self.ended:
-            self._remember(call.call_id, None)
+            self.remember(call.call_id, refusal)
         self.board.changed(call.call_id)
 
     def _settled(self, calls: list[EndedCall]) -> None:
@@ -389,7 +392,8 @@ class Controller:
         for call in calls:
             await self.switches[call.switch].forget_record(call.call_id)
 
-    def _remember(self, call_id: str, refusal: Refusal | None) -> None:
+    def remember(self, call_id: str, refusal: Refusal | None) -> None:
+        """Remember a call that is over, and how it was refused: its offer may be heard again."""
         self.ended[call_id] = refusal
         while len(self.ended) > REMEMBERED:
             self.ended.popitem(last=False)
@@ -417,39 +421,25 @@ class Controller:
     # -- loops ---------------------------------------------------------------------------------------------------------
 
     async def _follow_catalogue(self) -> None:
-        """Load the catalogue when it has moved; the first time also bring the credit store up to date.
+        """Load the catalogue when it has moved; keep what is in the credit store up to date with it.
 
         Whatever is interrupted is done again from the start: no call is admitted before all of it has been done.
         """
         while True:
             version = await asyncio.to_thread(self._catalogue_version)
-            lost = await self.credit.empty()
-            if lost:
-                self._ready.clear()
-                self._holds_lost = True
-            if self.catalogue is None or self.catalogue.version != version or not self._ready.is_set():
+            lost = await self.restorer.has_lost()
+            if self.catalogue is None or self.catalogue.version != version or not self.admits.is_set():
                 self.catalogue = await asyncio.to_thread(self._load_catalogue)
                 if lost:
-                    await self._fill_again()
+                    await self.restorer.bring_back()
                 else:
                     await outbox.sync_all(self.engine, self.credit)
                 memory.settle_down()
-                self._ready.set()
-            await asyncio.sleep(1.0)
-
-    async def _fill_again(self) -> None:
-        """The credit store is empty: bring wallets from SQL and holds from the calls that live, and only then mark it.
-
-        A controller that dies before the mark leaves a store that still counts as empty.
-        """
-        log.warning("credit_store_was_empty", live_calls=len(self.calls))
-        # What has ended must be in SQL: nothing holds its cost any more.
-        await self.settler.drained(READY_S)
-        await outbox.sync_all(self.engine, self.credit, mark=False)
-        await self.hold_again()
-        self._holds_lost = False
-        await self.watch.all_compared(READY_S)
-        await self.credit.mark_filled()
+                if not self.restorer.lost:
+                    self.admits.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self.restorer.noticed.wait()
 
     def _catalogue_version(self) -> int:
         with reading(self.engine) as session:
@@ -509,6 +499,13 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
             _, pending = await asyncio.wait(pending, timeout=0.5)
     if pending:
         log.error("tasks_left_running", tasks=sorted(task.get_name() for task in pending))
+
+
+def refusal_in(ended: EndedCall) -> Refusal | None:
+    """Return how a call was refused, from its record; None where it was not."""
+    if ended.disposition != "refused":
+        return None
+    return Refusal(ended.reason, ended.sip_status or refusals.UNAVAILABLE.sip_status, ended.cause or 0)
 
 
 def switch_of(call_id: str) -> str:

@@ -122,7 +122,8 @@ def rebuild(facts: str) -> Call:
 def end_of_vanished(call: Call, record: SwitchRecord | None, *, now: datetime) -> CallEnded:
     """Say when a call ended that nobody saw end: by the switch's own record, else estimated at the last paid second.
 
-    An estimate marks the call; a call whose answer nobody knows of is not charged.
+    `now` is the time of day by the switch. An estimate marks the call, and counts no second that the switch was not
+    told of; a call whose answer nobody knows of is not charged.
     """
     if record is not None and record.ended_at is not None:
         return CallEnded(
@@ -136,5 +137,6 @@ def end_of_vanished(call: Call, record: SwitchRecord | None, *, now: datetime) -
     answered_at = call.answered_at or (record.answered_at if record else None)
     if answered_at is None:
         return CallEnded(call.call_id, now, 0, dial_status="failed")
-    end = min(answered_at + timedelta(seconds=call.granted_s), now)
+    paid_s = min(call.granted_s, call.told_s or call.granted_s)
+    end = max(min(answered_at + timedelta(seconds=paid_s), now), answered_at)
     return CallEnded(call.call_id, end, 0, answered_at=answered_at)

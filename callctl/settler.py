@@ -71,15 +71,32 @@ class Settler:
             self._waiting.setdefault(entry.ended.call_id, Waiting(entry, journalled=True))
         self._something.set()
 
-    async def take(self, ended: EndedCall, *, held: bool) -> None:
-        """Write the call down and trim its hold; SQL follows by itself. Never raises: the entry waits instead."""
+    async def take(self, ended: EndedCall, *, held: bool, trim: bool = True) -> None:
+        """Write the call down and trim its hold, now or later; SQL follows by itself. Never raises: the entry waits."""
         waiting = Waiting(Entry(ended, held))
         self._waiting[ended.call_id] = waiting
         await self._write_down(waiting)
-        if waiting.journalled:
+        if waiting.journalled and trim:
             # Only then: a finished hold is taken for a call that is written down, and nobody would settle it any more.
             await self._trim(waiting)
         self._something.set()
+
+    async def trim(self, call_id: str) -> None:
+        """Trim the hold of a call that is written down."""
+        waiting = self._waiting.get(call_id)
+        if waiting is not None and waiting.journalled:
+            await self._trim(waiting)
+
+    async def hold_again(self) -> None:
+        """Hold anew what ended calls cost and SQL has not: the credit store lost data. Raises `CreditUnavailable`."""
+        now_ms = to_ms(self.clock.now())
+        for waiting in list(self._waiting.values()):
+            shares = [Share(c.wallet_id, c.account_id, c.amount_micros) for c in waiting.entry.ended.charges]
+            if not waiting.entry.held or not any(share.amount_micros for share in shares):
+                continue
+            call_id = waiting.entry.ended.call_id
+            await self.credit.restore(call_id, shares, now_ms=now_ms, deadline_ms=now_ms, facts="")
+            await self.credit.finish(call_id, shares, now_ms=now_ms)
 
     async def drained(self, most_s: float) -> bool:
         """Wait until nothing is left to settle; False where that takes longer."""

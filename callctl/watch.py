@@ -12,18 +12,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing import outbox
+from billing.cdrs import records_of
 from billing.credit.store import OpenHold
 from billing.errors import CreditUnavailable
 from billing.ports import to_ms
+from billing.store import reading
 from callctl import call as machine
 from callctl import recovery
 from callctl.admission import Refused, decide, dialled
 from callctl.call import Call, Stage
 from callctl.news import NewsKind
-from callctl.switches.base import CallAnswered, CallEnded, CallOffered, LiveCall, Switch, SwitchUnavailable
+from callctl.switches.base import CallAnswered, CallEnded, CallOffered, LiveCall, Refusal, Switch, SwitchUnavailable
 
 if TYPE_CHECKING:
     from callctl.controller import Controller
@@ -57,6 +60,10 @@ class Watch:
         self.compared.discard(switch)
         self.status[switch] = "down"
         log.warning("switch_link_down", switch=switch)
+
+    def linked(self, switch: str) -> bool:
+        """Return whether the link to a switch stands."""
+        return switch in self._linked
 
     def doubt(self, switch: str) -> None:
         """Ask the switch soon."""
@@ -144,11 +151,10 @@ class Watch:
 
     async def _follow_living(self, switch: Switch, plan: recovery.Plan) -> None:
         its = self._its
+        await self._recall_refusals([seen.call_id for seen in plan.offers if seen.call_id not in its.ended])
         for seen in plan.offers:
-            offer = CallOffered(
-                seen.call_id, its.clock.now(), seen.direction, seen.account_code, seen.caller, seen.callee
-            )
-            its.tell(offer)
+            now = its.now_on(switch.name)
+            its.tell(CallOffered(seen.call_id, now, seen.direction, seen.account_code, seen.caller, seen.callee))
         for call_id in plan.readmit:
             if call := its.calls.get(call_id):
                 await switch.admit(call_id, grant_s=call.granted_s, ring_s=its.policy.ring_s)
@@ -165,6 +171,13 @@ class Watch:
             log.warning("settled_call_lives", call_id=call_id)
             await switch.hangup(call_id)
 
+    async def _recall_refusals(self, call_ids: Sequence[str]) -> None:
+        """Remember refusals that an earlier controller wrote down, but died before the switch heard of them."""
+        if not call_ids:
+            return
+        for call_id, refusal in (await asyncio.to_thread(_refused, self._its.engine, call_ids)).items():
+            self._its.remember(call_id, refusal)
+
     async def _adopt(self, switch: Switch, seen: LiveCall, hold: OpenHold | None) -> None:
         """Take over a call that lives and is not ours yet: from its hold's facts, or else from what the switch says."""
         its = self._its
@@ -175,8 +188,8 @@ class Watch:
             log.error("unpayable_call_ended", call_id=seen.call_id)
             await switch.hangup(seen.call_id)
             return
-        mono, now = its.clock.monotonic(), its.clock.now()
-        call.touched_mono = mono
+        now = its.now_on(switch.name)
+        call.touched_mono = its.clock.monotonic()
         its.calls[call.call_id] = call
         its.reporter.tell(NewsKind.ADOPTED, call.call_id, call.terms.levels[0].account)
         answered_at = call.answered_at or seen.answered_at
@@ -200,7 +213,7 @@ class Watch:
                 log.exception("hold_facts_unreadable", call_id=seen.call_id)
         offer = CallOffered(
             seen.call_id,
-            seen.answered_at or its.clock.now(),
+            seen.answered_at or its.now_on(seen.call_id.partition(":")[0]),
             seen.direction,
             seen.account_code,
             seen.caller,
@@ -246,4 +259,13 @@ class Watch:
 
     async def _end_of(self, switch: Switch, call: Call) -> CallEnded:
         record = await switch.record_of(call.call_id)
-        return recovery.end_of_vanished(call, record, now=self._its.clock.now())
+        return recovery.end_of_vanished(call, record, now=self._its.now_on(switch.name))
+
+
+def _refused(engine: Engine, call_ids: Sequence[str]) -> dict[str, Refusal]:
+    with reading(engine) as session:
+        return {
+            record.call_id: Refusal(record.reason, record.sip_status or 503, record.cause or 0)
+            for record in records_of(session, call_ids)
+            if record.disposition == "refused"
+        }

@@ -52,6 +52,7 @@ class FakeSwitch:
         self.forgotten: list[str] = []
         self.keeps_records = True
         self.commands: list[tuple[str, str]] = []
+        self.ahead_s = 0.0
         self._tell: Callable[[SwitchEvent], None] | None = None
 
     # -- what the test makes happen ------------------------------------------------------------------------------------

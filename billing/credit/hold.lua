@@ -1,16 +1,18 @@
 -- hold: admit a call, or extend it: in every wallet of the chain, or in none.
 --
 -- KEYS[1] h:<call>   KEYS[2] holds   KEYS[3] ended   then for each share: w:<wallet>, a:<account>
--- ARGV[1] call id    ARGV[2] "hold", "extend", "adopt" (hold a call that lives already), or "reserve" (for a movement of
---         money that is no call, under an id of its own)   ARGV[3] now, whole seconds   ARGV[4] deadline, ms
+-- ARGV[1] call id    ARGV[2] "hold", "extend", "adopt" (hold a call that lives already), "restore" (hold what was held
+--         before data was lost), or "reserve" (for a movement of money that is no call, under an id of its own)
+--         ARGV[3] now, whole seconds   ARGV[4] deadline, ms
 -- ARGV[5] facts      ARGV[6] "1" to write the facts, "0" to leave them
 --         then for each share: wallet id, account id, amount (micro-units, whole, not negative)
 -- Results {"held"}, or {code, level from 0, available of each share} with code ended, no_hold, too_large, unknown_wallet,
 --         inactive, too_many_calls, too_fast, no_money; nothing is changed then.
 -- Keeps   held of a wallet = the sum of that wallet's shares in all holds; available is not negative where a share was
---         raised; each account counts a call once; a call that is over never holds again; the same call held again
---         changes nothing. An extension never lowers a share, and looks at money only, like the hold of a call that
---         lives already: status and limits are for new calls.
+--         raised, save by "restore", which asks for no money: it was held, and is owed; each account counts a call
+--         once; a call that is over never holds again; the same call held again changes nothing. An extension never
+--         lowers a share, and looks at money only, like the hold of a call that lives already: status and limits are
+--         for new calls.
 --         A movement of money counts in no account, asks for money only, and may be held again after its end: SQL
 --         remembers what became of it.
 --         Calls per second count admitted calls in fixed windows of one second; a clock that is up to 2 s behind
@@ -18,7 +20,9 @@
 
 local LARGEST = 9007199254740991
 local call, mode, now_s, deadline = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local admits, checks, counts = mode ~= 'extend', mode == 'hold', mode ~= 'reserve'
+local state = redis.call('HGET', KEYS[1], 'state')
+local restores, checks, counts = mode == 'restore', mode == 'hold', mode ~= 'reserve'
+local admits = mode ~= 'extend' and not (restores and state)
 local count = (#ARGV - 6) / 3
 
 local function whole(number)
@@ -74,7 +78,6 @@ local function refuse(code, level)
   return answer
 end
 
-local state = redis.call('HGET', KEYS[1], 'state')
 if state == 'finished' or (counts and redis.call('ZSCORE', KEYS[3], call)) then
   return refuse('ended', 1)
 end
@@ -121,7 +124,7 @@ for i = 1, count do
     if wallet.need > LARGEST or wallet.held - wallet.own + wallet.need > LARGEST then
       return refuse('too_large', i)
     end
-    if wallet.need > wallet.available then
+    if wallet.need > wallet.available and not restores then
       return refuse('no_money', i)
     end
   end

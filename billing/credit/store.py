@@ -5,7 +5,7 @@ Keys, all under one hash tag so that a Cluster keeps them together (`{prefix}:`)
 `h:<call>` hash of an open hold: w:<wallet> → amount, c:<wallet> where it was charged, shares ("wallet:account," …),
 accounts (whose channels it counts in), facts, state (open, finished), deadline · `holds` zset call → deadline ms, +inf
 when finished · `ended` zset call → ms, kept an hour, so that a late retry does not open a hold again · `filled`: our
-marker · channel `wake`: wallet ids whose money grew.
+marker, the run of the server that was brought up to date last · channel `wake`: wallet ids whose money grew.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequenc
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -23,10 +24,11 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from billing.credit.batch import Scripts, unavailable
+from billing.credit.runs import Runs, greet, run_id_of
 from billing.errors import CreditUnavailable, TooLarge
 from billing.ledger import Applied
 
@@ -39,14 +41,17 @@ CHUNK: Final = 500
 """How many commands travel together."""
 ScriptCall: TypeAlias = tuple[list[str], Sequence[str | int]]
 """The keys and the arguments of one run of a script."""
+UNNAMED: Final = "1"
+"""What marks a server that does not tell which run it is."""
 WAKE_POLL_S: Final = 1.0
 RECONNECT_S: Final = 0.5
 
 
-def connect(url: str, timeout_s: float = 2.0) -> Redis:
+def connect(url: str, timeout_s: float = 2.0, *, runs: Runs | None = None) -> Redis:
     """Make a client (redis://, rediss:// or unix://) on which every call ends: answered, tried twice, or an error.
 
-    Every script may be told twice, so a lost answer is asked for again on a new connection.
+    Every script may be told twice, so a lost answer is asked for again on a new connection. With `runs` no command
+    reaches a server that was started again before that is known.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -57,6 +62,7 @@ def connect(url: str, timeout_s: float = 2.0) -> Redis:
         health_check_interval=30,
         retry=Retry(ConstantBackoff(0.05), 1, (RedisConnectionError, RedisTimeoutError)),
         decode_responses=True,
+        **({"redis_connect_func": partial(greet, runs=runs)} if runs else {}),
     )
     return Redis.from_pool(pool)
 
@@ -182,11 +188,13 @@ class OpenHold:
 class CreditStore:
     """The five scripts and what reads their keys. Every call has a time-out; no server is `CreditUnavailable`.
 
-    `redis` is made by `connect`, or at least with `decode_responses=True` and a socket time-out.
+    `redis` is made by `connect`, or at least with `decode_responses=True` and a socket time-out; `runs` is what it was
+    given there.
     """
 
-    def __init__(self, redis: Redis, *, prefix: str = "callctl") -> None:
+    def __init__(self, redis: Redis, *, prefix: str = "callctl", runs: Runs | None = None) -> None:
         self._redis = redis
+        self.runs = runs or Runs()
         self._base = f"{{{prefix}}}:"
         self._scripts = Scripts(redis)
         self._hold = self._script("hold")
@@ -213,6 +221,15 @@ class CreditStore:
         """
         mode = "adopt" if adopting else "hold"
         return await self._raise_hold(mode, call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
+
+    async def restore(
+        self, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str
+    ) -> Held | NotHeld:
+        """Hold what was held before the server lost data, or raise what it still has to that: it is owed already.
+
+        No money, status or limit is asked for. `NotHeld` where the call is over.
+        """
+        return await self._raise_hold("restore", call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
 
     async def extend(
         self, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str | None = None
@@ -376,14 +393,37 @@ class CreditStore:
             return bool((await reply(self._redis.config_get("save"))).get("save"))
 
     async def empty(self) -> bool:
-        """Return whether the store lacks our marker: a fresh server, or one that lost its data."""
+        """Return whether data may be missing: no marker of ours, that of another run, or another run than before.
+
+        The caller brings the store up to date: from now on this run of the server is asked.
+        """
+        known, restarted = self.runs.trusted, self.runs.changed
+        # Or the question itself would be turned away.
+        self.runs.trust()
+        run_id = await self._run_id()
+        self.runs.met(run_id)
+        self.runs.trust()
+        restarted = bool(known) and (restarted or run_id != known)
         with answers():
-            return not await reply(self._redis.exists(self._base + "filled"))
+            return restarted or await reply(self._redis.get(self._base + "filled")) != (run_id or UNNAMED)
 
     async def mark_filled(self) -> None:
-        """Set our marker: every wallet and account of SQL is here."""
+        """Set our marker: every wallet and account of SQL is here, and the hold of every call that lives.
+
+        Raises `CreditUnavailable` where the server was started again meanwhile: then it has to be done again.
+        """
+        run_id = await self._run_id()
+        if self.runs.trusted and run_id != self.runs.trusted:
+            raise CreditUnavailable("the live credit store was started again")
         with answers():
-            await reply(self._redis.set(self._base + "filled", "1"))
+            await reply(self._redis.set(self._base + "filled", run_id or UNNAMED))
+
+    async def _run_id(self) -> str:
+        with answers():
+            try:
+                return run_id_of(await reply(self._redis.info("server")))
+            except ResponseError:
+                return ""  # a server that does not tell
 
     async def _raise_hold(
         self, mode: str, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str | None

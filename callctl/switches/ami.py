@@ -271,12 +271,14 @@ class AmiLink:
         on_event: Callable[[AmiEvent], None],
         on_up: Callable[[], None] = lambda: None,
         on_down: Callable[[], None] = lambda: None,
+        on_time: Callable[[str, float], None] = lambda _text, _took_s: None,
         timeout_s: float = 2.0,
         ping_s: float = 3.0,
         retry_s: tuple[float, float] = (0.1, 5.0),
     ) -> None:
         self.host, self.port, self.username, self._secret = host, port, username, secret
         self._ids, self._on_event, self._on_up, self._on_down = ids, on_event, on_up, on_down
+        self._on_time = on_time
         self._timeout_s, self._ping_s, self._retry_s = timeout_s, ping_s, retry_s
         self.counters = AmiCounters()
         self.up = False
@@ -374,9 +376,19 @@ class AmiLink:
                 await asyncio.wait_for(self._lost.wait(), self._ping_s)
             if not self._lost.is_set():
                 try:
-                    await self.ask("Ping")
+                    await self.ping()
                 except SwitchUnavailable:
                     return
+
+    async def ping(self) -> None:
+        """Ask whether the switch lives; `on_time` is told what time it is there, and how long the answer took.
+
+        Raises `SwitchUnavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        pong = await self.ask("Ping")
+        self._on_time(pong.get("timestamp"), loop.time() - began_s)
 
     def _chance(self) -> float:
         return zlib.crc32(self._ids.secret().encode()) / 2**32

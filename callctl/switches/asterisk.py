@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -45,6 +45,8 @@ EARLY_S = 0.05
 """Asterisk acts on a limit some ms late: it is told a little less, so that no call outlasts what is paid for."""
 SHORTEST_S = 0.01
 """A limit of 0 means none to Asterisk, so what is over is over in this time."""
+SLOW_S = 0.25
+"""What time it is on the switch is not learnt from an answer that took longer."""
 CALL_REJECTED = 21
 MAX_HUNG = 2_000
 """Hangups remembered for channels that we may only now be learning of."""
@@ -67,7 +69,9 @@ class AsteriskSwitch:
             on_event=self._on_event,
             on_up=self._on_up,
             on_down=self._on_down,
+            on_time=self._on_time,
         )
+        self._ahead = timedelta()
         self._tell: Callable[[SwitchEvent], None] = lambda _: None
         self._calls = CallTable()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,6 +83,19 @@ class AsteriskSwitch:
     def counters(self) -> AmiCounters:
         """What came over the link so far."""
         return self.link.counters
+
+    @property
+    def ahead_s(self) -> float:
+        """How far the switch's clock is ahead of ours, measured every few seconds."""
+        return self._ahead.total_seconds()
+
+    def _on_time(self, text: str, took_s: float) -> None:
+        there = wire.parse_epoch(text)
+        if there is not None and took_s < SLOW_S:
+            self._ahead = there - self._clock.now() + timedelta(seconds=took_s / 2)
+
+    def _switch_now(self) -> datetime:
+        return self._clock.now() + self._ahead
 
     # ---- life
 
@@ -254,6 +271,7 @@ class AsteriskSwitch:
             pause_s = 0.1
             while self.link.up:
                 try:
+                    await self.link.ping()
                     calls = await self.live_calls()
                 except SwitchUnavailable as why:
                     log.warning("asterisk_not_compared", switch=self.name, why=str(why))
@@ -371,7 +389,7 @@ class AsteriskSwitch:
             ended = CallEnded(call_id, note.ended_at, note.cause, "", by, note.answered_at)
         elif call.leg and call.answered_at:
             log.error("asterisk_note_missing", switch=self.name, call=key)
-            ended = CallEnded(call_id, self._clock.now(), cause, answered_at=call.answered_at)
+            ended = CallEnded(call_id, self._switch_now(), cause, answered_at=call.answered_at)
         elif call.refusal is not None:
             ended = CallEnded(call_id, self._event_time(event), call.refusal.cause, hung_up_by="switch")
         else:
@@ -382,7 +400,7 @@ class AsteriskSwitch:
         self._tell(ended)
 
     def _event_time(self, event: AmiEvent) -> datetime:
-        return wire.parse_epoch(event.get("timestamp")) or self._clock.now()
+        return wire.parse_epoch(event.get("timestamp")) or self._switch_now()
 
     # ---- asking the switch
 
@@ -469,7 +487,8 @@ class AsteriskSwitch:
         return Outcome.GONE if self._told_up else Outcome.UNKNOWN
 
     def _offer(self, call: LiveCall) -> CallOffered:
-        return CallOffered(call.call_id, self._clock.now(), call.direction, call.account_code, call.caller, call.callee)
+        at = self._switch_now()
+        return CallOffered(call.call_id, at, call.direction, call.account_code, call.caller, call.callee)
 
 
 def _status_of(uniqueid: str) -> list[tuple[str, str]]:

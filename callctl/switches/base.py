@@ -129,6 +129,10 @@ class Switch(Protocol):
 
     name: str
 
+    @property
+    def ahead_s(self) -> float:
+        """How far the switch's clock is ahead of ours, as last measured; 0.0 until then."""
+
     async def start(self, tell: Callable[[SwitchEvent], None]) -> None:
         """Connect, and stay connected (back-off, for ever); `tell` must not block."""
 

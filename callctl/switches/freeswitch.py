@@ -284,7 +284,7 @@ class FreeSwitch:
     def _offer(self, key: str, call: TrackedCall | None) -> None:
         if call is not None:
             facts = call.facts
-            at = self._clock.now()
+            at = self._switch_now()
             self._tell(CallOffered(self._id(key), at, facts.direction, facts.account_code, facts.caller, facts.callee))
 
     def _answered(self, key: str, note: wire.Note) -> None:
@@ -348,6 +348,11 @@ class FreeSwitch:
     def _time_is_over(self, call: TrackedCall) -> None:
         call.timer = None
         self._leave(f"api uuid_kill {call.leg} {wire.LIMIT_CAUSE}")
+
+    @property
+    def ahead_s(self) -> float:
+        """How far the switch's clock is ahead of ours, measured at each connect."""
+        return (self._ahead or timedelta()).total_seconds()
 
     def _switch_now(self) -> datetime:
         return self._clock.now() + (self._ahead or timedelta())

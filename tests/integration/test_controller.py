@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ from billing.settings import ControlSettings
 from billing.store import migrate, open_store, reading, work
 from callctl.controller import Controller, end_tasks
 from callctl.journal import Journal
-from callctl.switches.base import CallAnswered, CallEnded, Direction
+from callctl.settler import Settler
+from callctl.switches.base import CallAnswered, CallEnded, Direction, Outcome, Refusal
 from rating.tariff import Rate, Rounding, RoundingMode, Step
 from tests.fakes import FakeCall, FakeSwitch
 
@@ -350,6 +353,98 @@ async def test_an_inbound_call_is_paid_by_the_account_of_its_number(house: House
     await asyncio.sleep(0.1)
     house.switch.end(call)
     assert (await house.record(call)).account_id == customer
+    await house.audit()
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, 3600.0])
+async def test_a_switch_may_live_in_another_time(house: House, ahead_s: float) -> None:
+    """Its clock is an hour off: calls are renewed when their time is really over, and billed by its own times."""
+
+    class Elsewhere(SystemClock):
+        def now(self) -> datetime:
+            return super().now() + timedelta(seconds=ahead_s)
+
+    house.switch.clock, house.switch.ahead_s = Elsewhere(), ahead_s
+    customer = house.account("100", "5")
+    await house.begin()
+    call = await decided(house.switch.offer(1, "100", "4930123"))
+    house.switch.answer(call)
+    await asyncio.sleep(2.6)  # longer than its first slice
+    assert call.ended_at is None
+    house.switch.end(call)
+    record = await house.record(call)
+    ended_at = house.switch.calls[record.call_id].ended_at
+    assert (record.answered_at, record.ended_at) == (call.answered_at, ended_at)
+    assert 2_550 < record.talk_ms < 3_500
+    assert record.billable_ms == record.talk_ms
+    assert await house.balance(customer) == 5_000_000 - (record.talk_ms + 999) // 1000 * 10_000
+    await house.audit()
+
+
+async def test_a_refusal_is_on_the_disk_before_it_is_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller that dies right after it said no leaves the record of it."""
+    await house.begin()
+    written: list[int] = []
+    told = house.switch.refuse
+
+    async def refuse(call_id: str, refusal: Refusal) -> Outcome:
+        with sqlite3.connect(house.journal_path) as journal:
+            written.append(journal.execute("SELECT count(*) FROM ended WHERE call_id = ?", (call_id,)).fetchone()[0])
+        return await told(call_id, refusal)
+
+    monkeypatch.setattr(Settler, "_settle_some", _later)
+    monkeypatch.setattr(house.switch, "refuse", refuse)
+    house.account("100", "0")
+    await asyncio.sleep(1.1)  # until the catalogue knows it
+    await decided(house.switch.offer(1, "nobody", "4930123"))
+    await decided(house.switch.offer(2, "100", "4930123"))
+    assert written == [1, 1]
+
+
+async def _later(_settler: Settler) -> bool:
+    return False
+
+
+async def test_a_refusal_nobody_heard_is_told_by_the_next_controller(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was written down, then the controller died: the call is not decided anew, and has one record."""
+    await house.begin()
+    monkeypatch.setattr(house.switch, "refuse", _unheard)
+    call = house.switch.offer(1, "100", "4930123")  # nobody has this code yet
+    record = await house.record(call)
+    await house.kill()
+    monkeypatch.undo()
+    house.account("100", "5")
+    await house.begin()
+    await decided(call)
+    assert call.refused is not None
+    assert call.refused.code == record.reason == "unknown_account"
+    assert not call.admitted
+    await house.audit()
+
+
+async def _unheard(_call_id: str, _refusal: Refusal) -> Outcome:
+    return Outcome.UNKNOWN
+
+
+async def test_no_time_is_bought_while_the_switch_cannot_be_told(house: House) -> None:
+    """The link is down when a call would be renewed: nothing more is held; when it is mended, the call goes on."""
+    house.account("100", "5")
+    house.settings = ControlSettings(slice_s=4, renew_before_s=2.0, last_try_s=0.4, ring_s=5, resync_s=1.0)
+    await house.begin()
+    call = await decided(house.switch.offer(1, "100", "4930123"))
+    house.switch.answer(call)
+    await asyncio.sleep(0.2)
+    house.switch.cut()
+    await asyncio.sleep(2.2)
+    (hold,) = await house.credit.holds()
+    assert hold.shares[0].amount_micros == 40_000
+    house.switch.mend()
+    await asyncio.sleep(2.2)
+    assert call.ended_at is None
+    house.switch.end(call)
+    await house.record(call)
     await house.audit()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from billing.credit import embedded
 from billing.credit.embedded import EmbeddedServer, start_embedded
+from billing.credit.runs import Runs
 from billing.credit.store import CreditStore, Held, WalletView, connect
 from billing.errors import CreditUnavailable
 from tests.credit_fixtures import hold, open_wallet, shares
@@ -86,7 +87,7 @@ def gone(socket_path: Path) -> bool:
 async def test_what_was_held_is_there_after_a_restart(
     tmp_path: Path, running: Callable[[Path], EmbeddedServer]
 ) -> None:
-    """Wallets, holds and our marker live in the append-only file."""
+    """Wallets and holds live in the append-only file; that nothing is missing is not believed, but looked at."""
     server = running(tmp_path / "a b")
     redis = connect(server.url)
     credit = CreditStore(redis)
@@ -99,10 +100,56 @@ async def test_what_was_held_is_there_after_a_restart(
     with pytest.raises(CreditUnavailable):
         await credit.ping()
     running(tmp_path / "a b")
-    assert not await credit.empty()
+    assert await credit.empty()
     assert await credit.wallet(1) == WalletView(1, 100, 60, 0, 0)
     assert [found.call_id for found in await credit.holds()] == ["s:1"]
+    await credit.mark_filled()
+    assert not await credit.empty()
     assert await hold(credit, "s:2", shares((1, 30))) == Held()
+    await redis.aclose()
+
+
+async def test_a_server_started_again_is_asked_nothing_before_somebody_looked(
+    tmp_path: Path, running: Callable[[Path], EmbeddedServer]
+) -> None:
+    """Its last writes may be gone: the first connection says so, and no hold gets through until `empty` was asked."""
+    server = running(tmp_path / "a")
+    told: list[bool] = []
+    runs = Runs(on_change=lambda: told.append(True))
+    redis = connect(server.url, runs=runs)
+    credit = CreditStore(redis, runs=runs)
+    assert await credit.empty()
+    await open_wallet(credit, 1, 100)
+    await credit.mark_filled()
+    server.stop()
+    server = running(tmp_path / "a")
+    with pytest.raises(CreditUnavailable):
+        await hold(credit, "s:1", shares((1, 60)))
+    with pytest.raises(CreditUnavailable):
+        await credit.holds()
+    assert told == [True]
+    assert await credit.empty()
+    assert await credit.holds() == []
+    assert await hold(credit, "s:1", shares((1, 60))) == Held()
+    await credit.mark_filled()
+    assert not await credit.empty()
+    await redis.aclose()
+
+
+async def test_a_server_started_again_by_the_way_is_not_marked(
+    tmp_path: Path, running: Callable[[Path], EmbeddedServer]
+) -> None:
+    """Whoever brings a store up to date and misses its restart must begin again."""
+    server = running(tmp_path / "a")
+    runs = Runs()
+    redis = connect(server.url, runs=runs)
+    credit = CreditStore(redis, runs=runs)
+    assert await credit.empty()
+    server.stop()
+    running(tmp_path / "a")
+    with pytest.raises(CreditUnavailable):
+        await credit.mark_filled()
+    assert await credit.empty()
     await redis.aclose()
 
 

@@ -311,3 +311,21 @@ async def test_our_marker(credit: CreditStore) -> None:
     assert await credit.empty()
     await credit.mark_filled()
     assert not await credit.empty()
+
+
+async def test_what_was_held_is_restored_whatever_is_left(credit: CreditStore) -> None:
+    """Data was lost: a hold comes back, or is raised to what it was, without asking for money; it is owed already."""
+    await open_wallet(credit, 1, 100)
+    assert await hold(credit, "s:1", shares((1, 80))) == Held()
+    restored = await credit.restore("s:2", shares((1, 60)), now_ms=NOW_MS, deadline_ms=DEADLINE_MS, facts="{}")
+    assert restored == Held()
+    assert await credit.restore("s:1", shares((1, 90)), now_ms=NOW_MS, deadline_ms=DEADLINE_MS, facts="{}") == Held()
+    assert await credit.restore("s:1", shares((1, 70)), now_ms=NOW_MS, deadline_ms=DEADLINE_MS, facts="{}") == Held()
+    assert await credit.wallet(1) == WalletView(1, 100, 150, 0, 0)
+    assert await credit.calls_of(1) == 2
+    assert await credit.release("s:2", now_ms=NOW_MS)
+    over = await credit.restore("s:2", shares((1, 60)), now_ms=NOW_MS, deadline_ms=DEADLINE_MS, facts="{}")
+    assert isinstance(over, NotHeld)
+    assert over.code is HoldCode.ENDED
+    assert await credit.wallet(1) == WalletView(1, 100, 90, 0, 0)
+    assert await credit.calls_of(1) == 1

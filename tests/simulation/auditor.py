@@ -23,8 +23,6 @@ OVERRUN_MS = 2_000
 """What a switch may end a call late without anybody paying for it."""
 TOLD_S = 0.25
 """So long a new limit may be on its way from the hold to the switch."""
-WRITE_S = 8.0
-"""A refusal is told before it is written down: so long may a death lose its record."""
 
 
 class Broken(Exception):
@@ -90,10 +88,12 @@ class Auditor:
     store: sqlite3.Connection
     """A connection of its own to the SQL store."""
     deaths_s: list[float] = field(default_factory=list)
-    losses_s: list[float] = field(default_factory=list)
-    """When Redis lost its last writes, and nobody could know."""
-    emptied_s: list[float] = field(default_factory=list)
-    held_before: dict[int, int] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
+    """Calls whose hold Redis lost, whole or in part."""
+    lost_s: list[float] = field(default_factory=list)
+    """When Redis lost something."""
+    largest: dict[str, dict[str, int]] = field(default_factory=dict)
+    """call → the largest share of each wallet that was ever held for it: what may be held again after a loss"""
     seen_open: set[str] = field(default_factory=set)
     raised: dict[str, tuple[float, dict[str, int]]] = field(default_factory=dict)
     """call → when its hold last grew, and its shares"""
@@ -106,12 +106,18 @@ class Auditor:
         channels: defaultdict[str, int] = defaultdict(int)
         start = f"{{{PREFIX}}}:"
         opened: set[str] = set()
+        grew: set[str] = set()
         for key in self.server.keys(f"{start}h:"):
             hold = self.server.hash(key)
+            call_id = key.removeprefix(f"{start}h:")
+            largest = self.largest.setdefault(call_id, {})
             for name, amount in hold.items():
                 if name.startswith("w:"):
                     held[name.removeprefix("w:")] += int(amount)
-            call_id = key.removeprefix(f"{start}h:")
+                    if int(amount) > largest.get(name, 0):
+                        largest[name] = int(amount)
+                        if hold["state"] == "open":
+                            grew.add(name.removeprefix("w:"))
             if hold.get("state") == "open":
                 opened.add(call_id)
                 self._see_open(call_id, hold, start)
@@ -125,13 +131,10 @@ class Auditor:
             if int(wallet["held"]) != held[str(wallet_id)]:
                 raise Broken("held", f"wallet {wallet_id} says {wallet['held']}, its holds {held[str(wallet_id)]}")
             left = int(wallet["balance"]) + limit - int(wallet["held"])
-            grew = int(wallet["held"]) > self.held_before.get(wallet_id, 0)
-            self.held_before[wallet_id] = int(wallet["held"])
-            # Less than nothing may be left where SQL's balance came before the hold it replaces went: never by a hold.
-            if left < 0 and grew and not self.losses_s and not self._graced():
+            # Less than nothing may be left where SQL's balance came before the hold it replaces went, and where a hold
+            # that was lost comes back: never by a hold that grows.
+            if left < 0 and str(wallet_id) in grew and not self._graced():
                 raise Broken("available", f"wallet {wallet_id} has {-left} micro-units less than is held of it")
-        if self.losses_s:
-            return
         for key in self.server.keys(f"{start}a:"):
             counted = int(self.server.hash(key).get("calls", "0"))
             account_id = key.rpartition(":")[2]
@@ -140,7 +143,7 @@ class Auditor:
                     "channels", f"account {account_id} counts {counted}, its open calls {channels[account_id]}"
                 )
             most = self.most_calls.get(account_id)
-            if most is not None and counted > most and not self.emptied_s:
+            if most is not None and counted > most and not self.lost_s:
                 raise Broken("limit", f"account {account_id} has {counted} calls, it may have {most}")
 
     def _see_open(self, call_id: str, hold: dict[str, str], start: str) -> None:
@@ -148,7 +151,7 @@ class Auditor:
         amounts = {name: int(amount) for name, amount in hold.items() if name.startswith("w:")}
         if call_id not in self.seen_open:
             over = self.server.client.zscore(f"{start}ended", call_id) is not None
-            if over and not self.losses_s and not self.emptied_s:
+            if over:
                 raise Broken("ended", f"call {call_id} is over, and holds again")
         if self.raised.get(call_id, (0.0, {}))[1] != amounts:
             self.raised[call_id] = (self.now_s(), amounts)
@@ -171,7 +174,7 @@ class Auditor:
 
     def after_sql(self) -> None:
         """Check the wallets after a unit of work: nobody below its credit."""
-        if self.losses_s or self._graced():
+        if self._graced():
             return
         rows = self.store.execute("SELECT id, balance_micros FROM wallet WHERE kind = 'money'").fetchall()
         for wallet_id, balance in rows:
@@ -183,7 +186,7 @@ class Auditor:
         if total_s is None:
             raise Broken("deadline", f"call {call.call_id} has no limit on the switch")
         hold = self.server.hash(f"{{{PREFIX}}}:h:{call.call_id}")
-        if not hold or hold["state"] != "open" or self.losses_s or self.emptied_s or self.options.grace_s:
+        if not hold or hold["state"] != "open" or call.call_id in self.lost or self.options.grace_s:
             return
         paid_s = max(int(total_s - OVERRUN_MS / 1000), 0)
         for payer in self.chains[call.plan.account_code]:
@@ -234,9 +237,9 @@ class Auditor:
     def _no_record(self, call: SimulatedCall) -> None:
         if call.admitted_s is None and call.refused_s is None:
             return  # nobody ever decided about it
-        if call.refused_s is not None and self._died_about(call.refused_s):
-            return
-        if (self.losses_s or self.emptied_s) and self._died_about(None):
+        if call.refused_s is not None and self.options.faults.journal_broken and self.deaths_s:
+            return  # not a byte could be written, and who knew of it died
+        if call.call_id in self.lost and self._died_since(self.lost_s[0]):
             return  # its hold was lost, and who knew of it died
         raise Broken("record", f"call {call.call_id} ({self._told(call)}) has no record")
 
@@ -279,7 +282,7 @@ class Auditor:
     def _uncharged(self, call: SimulatedCall, record: Cdr) -> None:
         """An answered call may go free only where nobody could know of the answer."""
         knowable = call.answer_told or (call.record is not None and call.record.answered_at is not None)
-        if knowable and not self.losses_s and not (call.record is None and self._died_about(None)):
+        if knowable and not (call.record is None and self.deaths_s):
             raise Broken(
                 "free", f"call {call.call_id} ({self._told(call)}) was answered, its record: {record.disposition}"
             )
@@ -288,7 +291,10 @@ class Auditor:
         if call.record is not None and call.record.ended_at is not None:
             raise Broken("estimate", f"call {call.call_id} was estimated, though the switch noted its end")
         most_ms = max(call.longest_limit_s * 1000, truth[2]) + 1000
-        if record.talk_ms > most_ms and not self.losses_s:
+        if self.deaths_s:
+            # Who takes over knows what was held, not whether the switch still heard of it.
+            most_ms += (self.options.slice_s + 60) * 1000
+        if record.talk_ms > most_ms:
             raise Broken("estimate", f"call {call.call_id} talked {truth[2]} ms, was estimated at {record.talk_ms}")
 
     def _clipped(self, call: SimulatedCall, record: Cdr) -> None:
@@ -301,12 +307,19 @@ class Auditor:
                 "clip", f"call {call.call_id} ended by {call.ended_by}, only {record.billable_ms} ms were priced"
             )
 
-    def _died_about(self, at_s: float | None) -> bool:
-        return any(at_s is None or -0.5 <= death_s - at_s <= WRITE_S for death_s in self.deaths_s)
+    def _died_since(self, at_s: float) -> bool:
+        return any(death_s >= at_s for death_s in self.deaths_s)
 
     def _graced(self) -> bool:
-        """Return whether calls may have run on unpaid: nobody was there, and grace or a lost hold let them."""
-        return bool((self.options.grace_s or self.emptied_s) and self.deaths_s)
+        """Return whether calls may have run on unpaid: nobody was there, and their grace let them."""
+        return bool(self.options.grace_s and self.deaths_s)
+
+    def redis_lost(self, before: dict[str, dict[str, str]]) -> None:
+        """Note what was lost: `before` are the holds as they stood a moment ago."""
+        self.lost_s.append(self.now_s())
+        for key, hold in before.items():
+            if self.server.hash(key) != hold:
+                self.lost.add(key.removeprefix(f"{{{PREFIX}}}:h:"))
 
     def _told(self, call: SimulatedCall) -> str:
         seconds = {

@@ -146,14 +146,14 @@ BUGS = (
         "if not grace or call.exhausted:",
         "return grace * 20\n    if not grace:",
     ),
-    Bug("start-up not finished", "callctl.controller:Controller._follow_catalogue", " or not self._ready.is_set()", ""),
+    Bug("start-up not finished", "callctl.controller:Controller._follow_catalogue", " or not self.admits.is_set()", ""),
     Bug("trimmed before it is written down", "callctl.settler:Settler.take", "if waiting.journalled:", "if True:"),
     Bug("hang-up asked for in circles", "callctl.call:_tick", "if call.ending or mono >=", "if mono >="),
     Bug(
         "emptied store not noticed",
-        "callctl.controller:Controller._follow_catalogue",
-        "lost = await self.credit.empty()",
-        "lost = False",
+        "callctl.restore:Restorer.has_lost",
+        "if await self._its.credit.empty():",
+        "if False:",
     ),
 )
 

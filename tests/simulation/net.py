@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from billing.credit.runs import Runs
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.options import Faults
 
@@ -107,6 +108,9 @@ class SimulatedRedis:
         self.faults = faults
         self.split = False
         """No packet goes through."""
+        self.watched: Runs | None = None
+        """What `connect` was given: each new connection is greeted, as the real client does."""
+        self._connected_to = 0
         self.mutate: Callable[[str], str] = lambda text: text
         self.connection_pool = SimpleNamespace(connection_kwargs={"socket_timeout": TIMEOUT_S})
 
@@ -150,17 +154,22 @@ class SimulatedRedis:
             loop.later(self._latency(), _fail, answer, RedisConnectionError("connection refused"))
             return answer
         loop.later(TIMEOUT_S, _fail, answer, RedisTimeoutError("no answer in time"))
+        if self._connected_to != self.server.runs:
+            if self.watched is not None and not self.watched.met(str(self.server.runs)):
+                loop.later(self._latency(), _fail, answer, RedisConnectionError("another run"))
+                return answer
+            self._connected_to = self.server.runs
         faults, drawn = self.faults(), self.rng.random()
         if self.split or drawn < faults.request_lost:
             return answer
         delay = self._latency()
         if self.rng.random() < faults.request_late:
             delay += self.rng.uniform(TIMEOUT_S / 2, TIMEOUT_S * 2.5)
-        loop.later(delay, self._arrive, loop, work, answer)
+        loop.later(delay, self._arrive, loop, work, answer, self.server.runs)
         return answer
 
-    def _arrive(self, loop: SimulatedLoop, work: Work, answer: asyncio.Future[Any]) -> None:
-        if not self.server.up:
+    def _arrive(self, loop: SimulatedLoop, work: Work, answer: asyncio.Future[Any], run: int) -> None:
+        if not self.server.up or run != self.server.runs:  # a restart ends every connection, and what is on its way
             _fail(answer, RedisConnectionError("connection reset"))
             return
         try:

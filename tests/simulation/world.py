@@ -27,6 +27,7 @@ from sqlmodel import col, select
 
 from billing import accounts, books, outbox, tariffs, topups
 from billing.credit.live import HangupRequest, LiveCalls
+from billing.credit.runs import Runs
 from billing.credit.store import CreditStore
 from billing.errors import BillingError
 from billing.models import AccountKind, AccountStatus, Cdr, Charge, IdentityKind
@@ -173,8 +174,13 @@ class World:
         client.mutate = self.mutate
         return client
 
-    def _credit(self) -> CreditStore:
-        return CreditStore(self.redis, prefix=PREFIX)  # type: ignore[arg-type] # what it uses of a client
+    def _credit(self, *, watched: bool = False) -> CreditStore:
+        client, runs = self.redis, Runs()
+        if watched:
+            client.watched = runs
+        else:
+            client = self._client("panel")
+        return CreditStore(client, prefix=PREFIX, runs=runs)  # type: ignore[arg-type] # what it uses of a client
 
     # -- the store -----------------------------------------------------------------------------------------------------
 
@@ -286,7 +292,7 @@ class World:
             self.controller = Controller(
                 [self.switch],
                 self.engine,
-                self._credit(),
+                self._credit(watched=True),
                 LiveCalls(self.redis, prefix=PREFIX, clock=self.clock),  # type: ignore[arg-type]
                 Journal(self.folder.path / "journal.db"),
                 ControlSettings(
@@ -411,13 +417,16 @@ class World:
 
     def _rewind(self) -> None:
         self.note("redis restarts without its last writes")
-        self.auditor.losses_s.append(self.loop.time())
-        self.server.go_back(self._pictures[-1])
+        self._lose(self._pictures[-1])
 
     def _empty(self) -> None:
         self.note("redis lost everything")
-        self.auditor.emptied_s.append(self.loop.time())
-        self.server.go_back({})
+        self._lose({})
+
+    def _lose(self, picture: dict[str, tuple[str, Any]]) -> None:
+        before = {key: self.server.hash(key) for key in self.server.keys(f"{{{PREFIX}}}:h:")}
+        self.server.go_back(picture)
+        self.auditor.redis_lost(before)
 
     async def _top_up(self, number: int) -> None:
         """The panel adds money; it is asked twice now and then, and may fail between SQL and Redis."""

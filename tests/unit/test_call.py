@@ -101,7 +101,7 @@ def test_money_that_buys_not_even_one_increment_is_refused() -> None:
     """One cent does not buy a 60-second minimum: refused with 402, recorded, nothing held."""
     played = Played(level(1, "0.60", increment_s=60))
     played.offered()
-    refuse, finish = played.give(short(10_000))
+    finish, refuse = played.give(short(10_000))
     assert isinstance(refuse, machine.Refuse)
     assert (refuse.refusal.code, refuse.refusal.sip_status) == ("no_money", 402)
     assert isinstance(finish, machine.Finish)
@@ -115,7 +115,7 @@ def test_money_that_runs_away_between_tries_ends_in_a_refusal() -> None:
     played.offered()
     played.give(short(300_000))
     played.give(short(200_000))
-    refuse, _ = played.give(short(100_000))
+    _, refuse = played.give(short(100_000))
     assert isinstance(refuse, machine.Refuse)
 
 
@@ -132,7 +132,7 @@ def test_what_the_credit_store_refuses_is_refused_with_its_reason(code: HoldCode
     """Limits and states of accounts are the credit store's word; the caller hears the matching status."""
     played = Played()
     played.offered()
-    refuse, _ = played.give(HoldReplied(NotHeld(code, 0, (0,))))
+    _, refuse = played.give(HoldReplied(NotHeld(code, 0, (0,))))
     assert isinstance(refuse, machine.Refuse)
     assert refuse.refusal.code == reason
 
@@ -141,7 +141,7 @@ def test_no_answer_from_the_credit_store_refuses_and_releases() -> None:
     """Fail closed; and since the hold may have been made, it is released."""
     played = Played()
     played.offered()
-    refuse, finish = played.give(HoldReplied(None))
+    finish, refuse = played.give(HoldReplied(None))
     assert isinstance(refuse, machine.Refuse)
     assert refuse.refusal.code == "unavailable"
     assert isinstance(finish, machine.Finish)

@@ -156,7 +156,7 @@ def test_money_that_reaches_in_one_band_only_is_refused_where_the_other_may_come
     """0.70 pays for an increment by day and not by night: it is not known which, so the call is refused."""
     played = Played(rate("0.60", "1.20", increment_s=60))
     played.offered()
-    refuse, _ = played.give(HoldReplied(NotHeld(HoldCode.NO_MONEY, 0, (700_000,))))
+    _, refuse = played.give(HoldReplied(NotHeld(HoldCode.NO_MONEY, 0, (700_000,))))
     assert isinstance(refuse, machine.Refuse)
     assert refuse.refusal.code == "no_money"
 
@@ -242,7 +242,7 @@ def test_a_call_is_cut_at_its_highest_charge() -> None:
 def test_a_tariff_that_lets_no_call_last_refuses() -> None:
     """A highest charge below the first increment grants no second: refused, nothing held."""
     played = Played(replace(CUT_AT_ONE, conditions=replace(CUT_AT_ONE.conditions, max_charge=Decimal("0.001"))))
-    refuse, finish = played.offered()
+    finish, refuse = played.offered()
     assert isinstance(refuse, machine.Refuse)
     assert refuse.refusal.code == "closed"
     assert isinstance(finish, machine.Finish)

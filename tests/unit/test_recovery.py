@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from billing.credit.store import OpenHold, Share
-from callctl.call import Call, Stage
+from billing.credit.store import Held, OpenHold, Share
+from callctl.call import Call, Commanded, HoldReplied, SetLimit, Stage, Tick
 from callctl.recovery import Plan, compare, end_of_vanished, rebuild
-from callctl.switches.base import Direction, LiveCall, SwitchRecord
+from callctl.switches.base import Direction, LiveCall, Outcome, SwitchRecord
 from tests.unit.test_call import Played
 
 T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -116,6 +116,26 @@ def test_without_a_record_the_last_paid_second_is_the_end() -> None:
     assert (end.answered_at, end.at, call.estimated) == (T0, T0 + timedelta(seconds=60), True)
     call.answered_at = None
     assert end_of_vanished(call, None, now=T0).answered_at is None
+
+
+def test_time_that_the_switch_was_never_told_of_is_not_estimated() -> None:
+    """It was held, but the switch did not take the new limit: the call cannot have talked so long."""
+    played = Played()
+    played.talking()
+    played.give(Tick(), at_s=40)
+    (limit,) = played.give(HoldReplied(Held()))
+    assert isinstance(limit, SetLimit)
+    played.give(Commanded(limit, Outcome.GONE))
+    assert played.call.granted_s == 120
+    end = end_of_vanished(played.call, None, now=T0 + timedelta(hours=1))
+    assert end.at == T0 + timedelta(seconds=60)
+
+
+def test_a_switch_whose_clock_is_ahead_ends_no_call_before_its_answer() -> None:
+    """Whatever our own clock says, an estimate is never shorter than nothing."""
+    call = known("a:1")
+    call.answered_at, call.granted_s = T0, 60
+    assert end_of_vanished(call, None, now=T0 - timedelta(hours=1)).at == T0
 
 
 @pytest.mark.parametrize("facts", ["", "{}", "[]", "null", json.dumps({"call_id": 1})])
