@@ -345,7 +345,7 @@ def test_a_call_is_cut_where_its_cost_limit_is_reached() -> None:
 def test_a_call_whose_first_increment_costs_too_much_is_refused() -> None:
     """A minute is charged whole: where it costs more than a call may cost there is no call, and nothing is held."""
     played = Played(replace(level(1, "0.60", increment_s=60), most_micros=599_999))
-    refuse, finish = played.offered()
+    finish, refuse = played.offered()
     assert isinstance(refuse, machine.Refuse)
     assert refuse.refusal.code == "call_cost_limit"
     assert isinstance(finish, machine.Finish)
