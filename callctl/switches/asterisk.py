@@ -33,6 +33,7 @@ from callctl.switches.base import (
     SwitchEvent,
     SwitchRecord,
     SwitchUnavailable,
+    ahead_of_us,
 )
 
 log = structlog.get_logger()
@@ -92,7 +93,7 @@ class AsteriskSwitch:
     def _on_time(self, text: str, took_s: float) -> None:
         there = wire.parse_epoch(text)
         if there is not None and took_s < SLOW_S:
-            self._ahead = there - self._clock.now() + timedelta(seconds=took_s / 2)
+            self._ahead = ahead_of_us(there, self._clock.now(), took_s)
 
     def _switch_now(self) -> datetime:
         return self._clock.now() + self._ahead

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -118,6 +118,16 @@ class SwitchRecord:
     ended_at: datetime | None
     cause: int
     hung_up_by: str = ""
+
+
+def ahead_of_us(there: datetime, now: datetime, took_s: float) -> timedelta:
+    """Return how far a clock is ahead that said `there` in an answer which took so long and is here `now`.
+
+    What the way of the answer alone explains is no difference.
+    """
+    half = timedelta(seconds=took_s / 2)
+    apart = there - now + half
+    return apart if abs(apart) > half else timedelta()
 
 
 class SwitchUnavailable(Exception):

@@ -31,6 +31,7 @@ from callctl.switches.base import (
     SwitchEvent,
     SwitchRecord,
     SwitchUnavailable,
+    ahead_of_us,
 )
 from callctl.switches.esl import EslCounters, EslEvent, EslLink, Request
 from callctl.switches.freeswitch_calls import CallTable, TrackedCall
@@ -234,7 +235,7 @@ class FreeSwitch:
         with contextlib.suppress(wire.HostileText):
             there = wire.parse_micros(text.strip())
             if there is not None and took_s < SLOW_S:
-                self._ahead = there - self._clock.now() + timedelta(seconds=took_s / 2)
+                self._ahead = ahead_of_us(there, self._clock.now(), took_s)
 
     async def _compare(self) -> None:
         """Learn all calls anew, then say that the link is up, offer again what waits, and hear what came meanwhile."""
