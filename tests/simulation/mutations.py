@@ -38,7 +38,7 @@ class Bug:
 
 BUGS = (
     Bug("hold not idempotent", "hold.lua", "if admits and state then", "if false then"),
-    Bug(CANARY, "hold.lua", "if wallet.need > wallet.available then", "if false then"),
+    Bug(CANARY, "hold.lua", "if wallet.need > wallet.available and not restores then", "if false then"),
     Bug("limit of calls not checked", "hold.lua", "account.calls + 1 > account.max_calls", "false"),
     Bug("a call that is over holds again", "hold.lua", "or redis.call('ZSCORE', KEYS[3], call)", ""),
     Bug("extension asks for nothing", "hold.lua", "whole(wallet.need - wallet.own))\n  end", "'0')\n  end"),
