@@ -18,6 +18,8 @@ from billing import limits as rules
 from billing.catalogue import bump_catalogue
 from billing.chart import ledger_account
 from billing.errors import Conflict, NotFound, Refused
+from billing.events.emit import emit
+from billing.events.kinds import EventKind
 from billing.models import (
     Account,
     AccountKind,
@@ -175,6 +177,11 @@ def set_status(session: Session, account_id: int, status: AccountStatus, *, acto
         after={"status": status.value},
         now=now,
     )
+    if status in {AccountStatus.BLOCKED, AccountStatus.PARKED}:
+        data = {"account": {"id": account_id, "name": account.name}, "status": status.value, "before": was.value}
+        # The moment is part of the key: an account may be blocked again another day.
+        key = f"{account_id}:{now.isoformat()}"
+        emit(session, EventKind.ACCOUNT_BLOCKED, [(key, account_id, data)], now=now)
     bump_catalogue(session)
 
 

@@ -15,6 +15,7 @@ from sqlmodel import Session, col, select
 
 from billing import audit
 from billing.errors import NotFound
+from billing.events.emit import emit_alert
 from billing.models import Alert
 from billing.store import insert_or_skip
 
@@ -44,7 +45,11 @@ def raise_alert(
     }
     session.flush()
     written = insert_or_skip(session, Alert, [row], "id")
-    return int(written[0]) if written else None
+    if not written:
+        return None
+    alert_id = int(written[0])
+    _tell(session, session.exec(select(Alert).where(Alert.id == alert_id)).one(), now=now)
+    return alert_id
 
 
 def clear_alert(session: Session, *, kind: str, subject: str, actor: str, now: datetime) -> bool:
@@ -55,6 +60,7 @@ def clear_alert(session: Session, *, kind: str, subject: str, actor: str, now: d
         return False
     found.cleared_at, found.cleared_by = now, actor[:100]
     session.flush()
+    _tell(session, found, cleared=True, now=now)
     return True
 
 
@@ -105,3 +111,17 @@ def list_alerts(
         rules.append(and_(col(Alert.raised_at) <= raised_at, or_(col(Alert.raised_at) < raised_at, older)))
     newest = select(Alert).where(*rules).order_by(col(Alert.raised_at).desc(), col(Alert.id).desc()).limit(most)
     return list(session.exec(newest).all())
+
+
+def _tell(session: Session, alert: Alert, *, cleared: bool = False, now: datetime) -> None:
+    emit_alert(
+        session,
+        alert.id or 0,
+        alert.kind,
+        account_id=alert.account_id,
+        subject=alert.subject,
+        message=alert.message,
+        facts=alert.facts,
+        cleared=cleared,
+        now=now,
+    )

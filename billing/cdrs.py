@@ -13,9 +13,12 @@ from sqlmodel import Session, col, select
 
 from billing.charges import explain, reprice, talk_facts, talk_of
 from billing.errors import NotFound
+from billing.events.emit import emit
+from billing.events.kinds import EventKind
 from billing.ledger import PAGE, Applied, Draft, Entry, post_many, reserve_ids
 from billing.models import Cdr, Charge, Posting
 from billing.store import insert_or_skip
+from rating.money import format_amount
 
 __all__ = [
     "MOST_CALL_ID",
@@ -154,6 +157,7 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     charges = [row for call in fresh for row in _charges(call)]
     if charges:
         session.execute(insert(Charge.__table__), charges)  # type: ignore[attr-defined] # the table, not the mapper: bulk
+    emit(session, EventKind.CALL_ENDED, ((call.call_id, call.account_id, _told(call)) for call in fresh), now=now)
     return Settled(tuple(call.call_id for call in fresh), tuple(known), (*again, *applied))
 
 
@@ -249,6 +253,28 @@ def applied_before(session: Session, call_ids: list[str]) -> list[Applied]:
         for wallet_id, seq, amount, call_id in session.exec(page):
             rows.append(Applied(wallet_id, seq or 0, amount, call_id if amount < 0 else None))
     return sorted(rows, key=lambda row: (row.wallet_id, row.seq))
+
+
+def _told(call: EndedCall) -> dict[str, Any]:
+    """Return what listeners are told of a call: the payer's own charge, never what those above it pay."""
+    charge = call.charges[0] if call.charges else None
+    return {
+        "call_id": call.call_id,
+        "account": None if call.account_id is None else {"id": call.account_id},
+        "direction": call.direction,
+        "caller": _text(call.caller, _LENGTHS["caller"]),
+        "callee": _text(call.callee, _LENGTHS["callee"]),
+        "destination": _text(call.destination, _LENGTHS["destination"]),
+        "disposition": call.disposition,
+        "reason": call.reason,
+        "offered_at": call.offered_at.astimezone(UTC).isoformat(),
+        "answered_at": call.answered_at and call.answered_at.astimezone(UTC).isoformat(),
+        "ended_at": call.ended_at.astimezone(UTC).isoformat(),
+        "talk_ms": call.talk_ms,
+        "billed_s": charge.billed_s if charge else 0,
+        "cost": format_amount(charge.amount_micros) if charge else "0",
+        "currency": charge.currency if charge else "",
+    }
 
 
 def _text(value: str, most: int) -> str:

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -90,6 +90,26 @@ class ApiSettings(Section):
     burst: int = Field(default=100, ge=1)
 
 
+class MailSettings(Section):
+    """The mail server that letters to account holders go through; without a `host` none are written."""
+
+    host: str = ""
+    port: int = Field(default=587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = Field(default="starttls", description="starttls, tls or none")
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    sender: str = "callctl@localhost"
+    """Whom letters come from: an address, or `Name <address>`."""
+
+
+class WebhookSettings(Section):
+    """Events are posted to public addresses, and to these networks."""
+
+    allow: Annotated[str, AfterValidator(_networks)] = Field(
+        default="", description="networks such as 10.1.0.0/16, split by commas"
+    )
+
+
 class ControlSettings(Section):
     """How calls are controlled. Times in seconds."""
 
@@ -140,6 +160,8 @@ class Settings(Section):
     credit: CreditSettings = CreditSettings()
     web: WebSettings = WebSettings()
     api: ApiSettings = ApiSettings()
+    mail: MailSettings = MailSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     control: ControlSettings = ControlSettings()
     asterisk: tuple[AsteriskSettings, ...] = ()
     freeswitch: tuple[FreeswitchSettings, ...] = ()

@@ -11,6 +11,8 @@ from sqlmodel import Session, select
 from billing import audit
 from billing.chart import ledger_account
 from billing.errors import NotFound, Refused, TooLarge
+from billing.events.emit import emit
+from billing.events.kinds import EventKind
 from billing.ledger import Applied, Entry, lock_wallets, post
 from billing.models import Account, AccountKind, AccountStatus, Wallet, WalletKind, id_of
 from billing.operations import check_id, once
@@ -132,6 +134,7 @@ def _move(
         "amount_micros": amount_micros,
         "balance_micros": balance,
     }
+    _tell(session, account, amount_micros, balance, operation=operation, reason=reason, now=now)
     audit.record(
         session,
         actor=actor,
@@ -142,6 +145,19 @@ def _move(
         now=now,
     )
     return outcome, applied
+
+
+def _tell(
+    session: Session, account: Account, amount_micros: int, balance: int, *, operation: str, reason: str, now: datetime
+) -> None:
+    data = {
+        "account": {"id": account.id, "name": account.name},
+        "amount": format_amount(amount_micros),
+        "balance": format_amount(balance),
+        "currency": account.currency,
+        "reason": reason[:500],
+    }
+    emit(session, EventKind.TOPUP_CREATED, [(operation, account.id, data)], now=now)
 
 
 def _source(session: Session, account: Account) -> tuple[int, Account | None]:

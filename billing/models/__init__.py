@@ -1,9 +1,30 @@
 """The tables of the SQL store, which is the truth."""
 
-from billing.models.access import ApiAnswer, ApiKey, RecoveryCode, SecondFactor
-from billing.models.alerts import Alert
-from billing.models.plans import AccountDiscount, AccountRate, TariffMarkup
-from billing.models.resellers import TariffOwner
+from billing.models.access import (
+    ApiAnswer,
+    ApiKey,
+    RecoveryCode,
+    SecondFactor,
+)
+from billing.models.alerts import (
+    Alert,
+)
+from billing.models.events import (
+    Channel,
+    Delivery,
+    DeliveryState,
+    Event,
+    Listener,
+    ListenerKind,
+)
+from billing.models.plans import (
+    AccountDiscount,
+    AccountRate,
+    TariffMarkup,
+)
+from billing.models.resellers import (
+    TariffOwner,
+)
 from billing.models.tables import (
     Account,
     AccountKind,
@@ -41,10 +62,16 @@ __all__ = [
     "AuditRow",
     "BillingMode",
     "Cdr",
+    "Channel",
     "Charge",
+    "Delivery",
+    "DeliveryState",
+    "Event",
     "Identity",
     "IdentityKind",
     "LedgerTransaction",
+    "Listener",
+    "ListenerKind",
     "Meta",
     "Operation",
     "OutboxRow",

@@ -15,7 +15,22 @@ from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
 from billing.errors import BillingError
-from callctl.cli import accounts, books, calls, cdrs, demo, doctor, init, keys, plans, rates, reconcile, run, topup
+from callctl.cli import (
+    accounts,
+    books,
+    calls,
+    cdrs,
+    demo,
+    doctor,
+    init,
+    keys,
+    listeners,
+    plans,
+    rates,
+    reconcile,
+    run,
+    topup,
+)
 from callctl.cli.output import visible
 from callctl.cli.shell import Failed, Shell
 from callctl.journal import JournalBroken
@@ -133,7 +148,22 @@ def common(
     ctx.obj.debug = debug or os.environ.get("CALLCTL_DEBUG") == "1"
 
 
-for part in (init, run, demo, accounts, keys, topup, rates, plans, calls, cdrs, books, reconcile, doctor):
+for part in (
+    init,
+    run,
+    demo,
+    accounts,
+    keys,
+    topup,
+    rates,
+    plans,
+    calls,
+    cdrs,
+    books,
+    reconcile,
+    listeners,
+    doctor,
+):
     part.add_to(app)
 
 

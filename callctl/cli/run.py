@@ -11,13 +11,19 @@ from typing import Any
 import structlog
 import typer
 import uvloop
+from sqlalchemy.engine import Engine
 
+from billing.events.addresses import networks_of
+from billing.events.mails import Mailer
+from billing.events.office import PostOffice
+from billing.events.webhooks import Poster
+from billing.ports import Clock, Ids
 from billing.settings import Settings
 from callctl.app import credit_link, make_controller, own_files_only, serving_credit
 from callctl.cli.logs import log_to_stderr
 from callctl.cli.panel import serving_panel
 from callctl.cli.shell import Failed, Shell, shell_of
-from callctl.controller import Controller
+from callctl.controller import Controller, end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +79,7 @@ async def serve(shell: Shell, settings: Settings, *, control: bool, panel: bool)
             await stack.enter_async_context(controlling(made))
             log.info("controller_started", switches=sorted(made.switches))
         if panel:
+            await stack.enter_async_context(telling(engine, settings, clock=shell.clock, ids=shell.ids))
             serving = serving_panel(engine, link, settings, clock=shell.clock, ids=shell.ids)
             address = await stack.enter_async_context(serving)
             log.info("panel_started", url=address)
@@ -88,6 +95,19 @@ async def controlling(controller: Controller) -> AsyncIterator[Controller]:
         yield controller
     finally:
         await controller.stop()
+
+
+@asynccontextmanager
+async def telling(engine: Engine, settings: Settings, *, clock: Clock, ids: Ids) -> AsyncIterator[None]:
+    """Tell listeners of what happens for as long as the context lasts."""
+    poster = Poster(allowed=networks_of(settings.webhooks.allow))
+    office = PostOffice(engine, poster, Mailer(settings.mail), clock=clock, ids=ids)
+    task = asyncio.create_task(office.run(), name="post office")
+    try:
+        yield
+    finally:
+        await end_tasks([task])
+        await poster.close()
 
 
 class SignalWatch:

@@ -91,8 +91,14 @@ def test_variables_win_over_the_file(file: Path, monkeypatch: pytest.MonkeyPatch
         (ASTERISK + ASTERISK, "asterisk.1.name: expected a name that no other switch has"),
         ("web = 5\n", "web: expected a table, begun with [web], found 5"),
         ("[wev]\nport = 1\n", "wev: unknown key; did you mean web?"),
-        ("[xyzzy]\n", "xyzzy: unknown key; known are store, credit, web, control, asterisk, freeswitch"),
-        ('["a\\nb"]\n', '"a\\nb": unknown key; known are store, credit, web, control, asterisk, freeswitch'),
+        (
+            "[xyzzy]\n",
+            "xyzzy: unknown key; known are store, credit, web, api, mail, webhooks, control, asterisk, freeswitch",
+        ),
+        (
+            '["a\\nb"]\n',
+            '"a\\nb": unknown key; known are store, credit, web, api, mail, webhooks, control, asterisk, freeswitch',
+        ),
         ("[control]\nslice_s = 0\n", "control.slice_s: expected an integer of 1 or more, found 0"),
         ("[control]\nresync_s = 0\n", "control.resync_s: expected a number greater than 0, found 0"),
         ("[control]\nresync_s = inf\n", "control.resync_s: expected a number greater than 0, found inf"),
