@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import Final
 
@@ -145,6 +145,17 @@ def read_hours(lines: Iterable[str]) -> tuple[When, ...]:
 def hours_allow(hours: tuple[When, ...], timezone: str, at: datetime) -> bool:
     """Return whether a call may begin at this moment."""
     return not hours or calendar_of(hours, timezone).at(instant_ms(at))[0] != NO_BAND
+
+
+def day_of(timezone: str, at: datetime) -> int:
+    """Return the number of the day that it is in a zone."""
+    return at.astimezone(zone_of(timezone)).toordinal()
+
+
+def day_began(timezone: str, at: datetime) -> datetime:
+    """Return the moment at which that day began."""
+    local = at.astimezone(zone_of(timezone))
+    return local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)
 
 
 def networks_of(address: str, lengths: Iterable[tuple[int, int]]) -> list[str]:

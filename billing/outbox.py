@@ -7,18 +7,21 @@ same time: the second time it is `SEEN`, which changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import structlog
-from sqlalchemy import tuple_, update
+from sqlalchemy import func, tuple_, update
 from sqlalchemy.engine import Engine
 from sqlmodel import Session, col, select
 
 from billing.cdrs import applied_before
 from billing.credit.store import AccountState, ApplyCode, CreditStore, WalletState
 from billing.ledger import Applied
-from billing.models import Account, Cdr, OutboxRow, Wallet, WalletKind
-from billing.ports import Clock, to_ms
+from billing.limits import day_began, day_of
+from billing.models import Account, Cdr, Charge, OutboxRow, Wallet, WalletKind
+from billing.ports import Clock, SystemClock, to_ms
 from billing.store import reading, work
 
 log = structlog.get_logger(__name__)
@@ -36,7 +39,7 @@ async def apply_now(engine: Engine, credit: CreditStore, applied: Sequence[Appli
     codes = await credit.apply_many(in_order)
     behind = {posting.wallet_id for posting, code in zip(in_order, codes, strict=True) if code not in DONE}
     if behind:
-        await sync(engine, credit, behind)
+        await sync(engine, credit, behind, clock)
         # A sync moves a wallet past its postings, but only telling each of them again drops the hold it replaces.
         codes = await credit.apply_many(in_order)
     done = [posting for posting, code in zip(in_order, codes, strict=True) if code in DONE]
@@ -67,20 +70,45 @@ async def tell_again(engine: Engine, credit: CreditStore, call_ids: Sequence[str
     return len(recorded)
 
 
-async def sync_all(engine: Engine, credit: CreditStore, *, mark: bool = True) -> int:
+async def sync_all(engine: Engine, credit: CreditStore, *, mark: bool = True, clock: Clock | None = None) -> int:
     """Set every wallet and account of the live store from SQL (after its data was lost, or at start).
 
     Returns how many wallets; then the store is no longer `empty`, unless the caller `mark`s it later.
     """
-    synced = await sync(engine, credit, None)
+    synced = await sync(engine, credit, None, clock)
     if mark:
         await credit.mark_filled()
     return synced
 
 
-async def sync(engine: Engine, credit: CreditStore, wallet_ids: Iterable[int] | None) -> int:
+async def tell_accounts(
+    engine: Engine, credit: CreditStore, account_ids: Sequence[int], *, clock: Clock | None = None
+) -> None:
+    """Tell the live store what has just been changed of these accounts, without waiting for a controller to do it.
+
+    Raises `CreditUnavailable`: a controller brings it along with the next version of the catalogue.
+    """
+    wallet_ids = await asyncio.to_thread(_wallets_of, engine, account_ids)
+    await sync(engine, credit, wallet_ids, clock)
+
+
+async def sync(
+    engine: Engine, credit: CreditStore, wallet_ids: Iterable[int] | None, clock: Clock | None = None
+) -> int:
     """Set these wallets (None: all) and their accounts from SQL; return how many wallets."""
     wallets, accounts = await asyncio.to_thread(_states, engine, wallet_ids)
+    limited = [state.account_id for state in accounts if state.max_day_micros is not None]
+    missing = set(await credit.without_a_day(limited)) if limited else set()
+    if missing:
+        # Only then: it reads all records of a day.
+        now = (clock or SystemClock()).now()
+        days = await asyncio.to_thread(_days_of, engine, missing, now)
+        accounts = [
+            replace(state, day=days[state.account_id][0], spent_micros=days[state.account_id][1])
+            if state.account_id in days
+            else state
+            for state in accounts
+        ]
     await credit.sync_accounts(accounts)
     await credit.sync_wallets(wallets)
     return len(wallets)
@@ -98,8 +126,32 @@ def _states(engine: Engine, wallet_ids: Iterable[int] | None) -> tuple[list[Wall
             if wallet.id is None or account.id is None:
                 continue
             wallets.append(WalletState(wallet.id, wallet.balance_micros, wallet.seq, account.credit_limit_micros))
-            accounts[account.id] = AccountState(account.id, account.status, account.max_calls, account.max_cps)
+            accounts[account.id] = AccountState(
+                account.id, account.status, account.max_calls, account.max_cps, account.max_day_micros
+            )
     return wallets, list(accounts.values())
+
+
+def _wallets_of(engine: Engine, account_ids: Sequence[int]) -> list[int]:
+    with reading(engine) as session:
+        asked = select(Wallet.id).where(col(Wallet.account_id).in_(account_ids), Wallet.kind == WalletKind.MONEY)
+        return [wallet_id or 0 for wallet_id in session.exec(asked)]
+
+
+def _days_of(engine: Engine, account_ids: Collection[int], now: datetime) -> dict[int, tuple[int, int]]:
+    """Return for each account the number of its day, and what the calls that ended in it have cost it."""
+    with reading(engine) as session:
+        asked = select(Account.id, Account.timezone).where(col(Account.id).in_(account_ids))
+        zones = dict(session.exec(asked).all())
+        return {
+            account_id or 0: (day_of(zone, now), _spent_since(session, account_id or 0, day_began(zone, now)))
+            for account_id, zone in zones.items()
+        }
+
+
+def _spent_since(session: Session, account_id: int, since: datetime) -> int:
+    cost = select(func.coalesce(func.sum(Charge.amount_micros), 0)).join(Cdr, col(Cdr.call_id) == col(Charge.call_id))
+    return int(session.exec(cost.where(Charge.account_id == account_id, col(Cdr.ended_at) >= since)).one())
 
 
 def _recorded(engine: Engine, call_ids: Sequence[str]) -> tuple[list[str], list[Applied]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from billing.catalogue import Catalogue, Party
 from billing.cdrs import EndedCharge, talk_facts
-from billing.credit.store import Share
-from billing.limits import hours_allow
+from billing.credit.store import Days, Share
+from billing.limits import day_of, hours_allow
 from billing.models import AccountStatus, IdentityKind
 from billing.plans.lookup import find_price
 from callctl import refusals
@@ -42,6 +42,8 @@ class Level:
     """What the account may spend on one call."""
     plan: dict[str, Any] | None = None
     """How the rate came about, where the tariff alone does not say it: kept with the charge."""
+    day_zone: str = ""
+    """The clock of an account that limits what its calls may cost in a day."""
 
     def facts(self) -> dict[str, Any]:
         """Return the level as JSON."""
@@ -57,6 +59,7 @@ class Level:
             "version": self.version,
             "rate": self.rate.facts(),
             **({} if self.most_micros is None else {"most_micros": self.most_micros}),
+            **({"day_zone": self.day_zone} if self.day_zone else {}),
         }
 
     @classmethod
@@ -136,6 +139,15 @@ class Terms:
     def capped(self) -> bool:
         """Whether an account limits what one call may cost."""
         return any(level.most_micros is not None for level in self.levels)
+
+    @property
+    def limited(self) -> bool:
+        """Whether an account limits what a call or a day may cost: not its money alone says how long a call lasts."""
+        return any(level.most_micros is not None or level.day_zone for level in self.levels)
+
+    def days(self, now: datetime) -> Days:
+        """Return what day it is for each wallet whose account limits what a day may cost."""
+        return {level.wallet_id: day_of(level.day_zone, now) for level in self.levels if level.day_zone}
 
     def _within_limits(self, most_s: int) -> int:
         return min(
@@ -286,4 +298,5 @@ def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Lev
         rate=rate,
         most_micros=party.max_call_micros,
         plan=plan,
+        day_zone="" if party.max_day_micros is None else party.timezone,
     )

@@ -77,6 +77,8 @@ class Call:
     tries: int = 0
     exhausted: bool = False
     """The last renewal got less than it wanted: more money means more time."""
+    day_spent: bool = False
+    """What it lacks is not money: an account of its chain may not spend more today."""
     warned: bool = False
     answered_at: datetime | None = None
     answered_mono: float = 0.0
@@ -285,7 +287,8 @@ def _hold_replied(
     match result:
         case Held():
             return _extended(call, wanted, mono=mono, policy=policy)
-        case NotHeld(code=HoldCode.NO_MONEY) if call.tries < HOLD_TRIES:
+        case NotHeld(code=HoldCode.NO_MONEY | HoldCode.DAY_LIMIT) if call.tries < HOLD_TRIES:
+            call.day_spent = result.code is HoldCode.DAY_LIMIT
             able = call.terms.affordable(result.available, wanted)
             if able > call.granted_s:
                 call.tries += 1
@@ -309,13 +312,14 @@ def _admission(
             call.granted_s, call.told_s, call.stage = wanted, wanted, Stage.RINGING
             call.exhausted = wanted < policy.slice_s
             return [Admit(wanted, policy.ring_s)]
-        case NotHeld(code=HoldCode.NO_MONEY) if call.tries < HOLD_TRIES:
+        case NotHeld(code=HoldCode.NO_MONEY | HoldCode.DAY_LIMIT) if call.tries < HOLD_TRIES:
             able = call.terms.affordable(result.available, wanted)
+            call.day_spent = result.code is HoldCode.DAY_LIMIT
             if able > 0:
                 call.tries += 1
                 call.wanted_s = able
                 return [Hold(call.terms.shares(able), policy.ring_s + able)]
-            refusal = refusals.NO_MONEY
+            refusal = REFUSALS[result.code]
         case NotHeld():
             refusal = REFUSALS.get(result.code, refusals.UNAVAILABLE)
         case None:
@@ -334,6 +338,7 @@ def _refuse(call: Call, refusal: Refusal, now: datetime, *, held: bool) -> list[
 
 REFUSALS = {
     HoldCode.NO_MONEY: refusals.NO_MONEY,
+    HoldCode.DAY_LIMIT: refusals.DAY_TOO_DEAR,
     HoldCode.INACTIVE: refusals.INACTIVE_ACCOUNT,
     HoldCode.TOO_MANY_CALLS: refusals.TOO_MANY_CALLS,
     HoldCode.TOO_FAST: refusals.TOO_FAST,
@@ -410,6 +415,7 @@ def _renew(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
 
 def _extended(call: Call, wanted: int, *, mono: float, policy: Policy) -> list[Effect]:
     full = call.tries == 1
+    call.day_spent = call.day_spent and not full
     call.granted_s, call.exhausted, call.warned = max(call.granted_s, wanted), not full, False
     call.told_before_s, call.told_s = call.told_s, call.granted_s
     call.wake_mono = _next_try(call, mono, policy)
@@ -439,7 +445,7 @@ def _warns(call: Call, policy: Policy) -> bool:
 def _end_of_grant(call: Call) -> str:
     """Say why a call ends with its grant: no more money, or a limit on its cost or length."""
     if call.terms.longest(call.granted_s + 1) > call.granted_s:
-        return "credit_exhausted"
+        return "day_cost_limit" if call.day_spent else "credit_exhausted"
     return "call_cost_limit" if call.terms.capped else "tariff_limit"
 
 

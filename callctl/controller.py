@@ -300,7 +300,8 @@ class Controller:
                 assert_never(effect)
 
     async def _hold(self, call: Call, effect: machine.Hold | machine.Extend | machine.Note) -> None:
-        now_ms = to_ms(self.clock.now())
+        now = self.clock.now()
+        now_ms, days = to_ms(now), call.terms.days(now)
         deadline_ms = now_ms + int((effect.for_s + self.settings.controller_loss_grace_s) * 1000)
         facts = call.facts()
         try:
@@ -310,13 +311,15 @@ class Controller:
                 case machine.Extend():
                     self._may_extend(call)
                     reply = await self.credit.extend(
-                        call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts
+                        call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, days=days
                     )
                     if isinstance(reply, NotHeld) and reply.code is HoldCode.NO_HOLD:
                         reply = await self._hold_or_sync(call, effect, now_ms, deadline_ms, facts)
                 case machine.Note():
                     shares = call.terms.shares(call.granted_s)
-                    await self.credit.extend(call.call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
+                    await self.credit.extend(
+                        call.call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, days=days
+                    )
                     return
                 case _:
                     assert_never(effect)
@@ -340,17 +343,29 @@ class Controller:
         An extension that gets here has lost its hold with Redis' data: the call lives, so only the money is asked for,
         and not before every other call that lives has its own hold again. Raises `CreditUnavailable` until then.
         """
-        adopting = isinstance(effect, machine.Extend)
+        adopting, days = isinstance(effect, machine.Extend), call.terms.days(self.clock.now())
         reply = await self.credit.hold(
-            call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, adopting=adopting
+            call.call_id,
+            effect.shares,
+            now_ms=now_ms,
+            deadline_ms=deadline_ms,
+            facts=facts,
+            adopting=adopting,
+            days=days,
         )
         if isinstance(reply, NotHeld) and reply.code is HoldCode.UNKNOWN_WALLET:
             if self.restorer.lost or await self.restorer.has_lost():
                 # Not a new wallet: everything is gone, and money may only be counted on when the holds are back.
                 raise CreditUnavailable("the live credit store has lost its data")
-            await outbox.sync_all(self.engine, self.credit)
+            await outbox.sync_all(self.engine, self.credit, clock=self.clock)
             reply = await self.credit.hold(
-                call.call_id, effect.shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, adopting=adopting
+                call.call_id,
+                effect.shares,
+                now_ms=now_ms,
+                deadline_ms=deadline_ms,
+                facts=facts,
+                adopting=adopting,
+                days=days,
             )
         return reply
 
@@ -365,7 +380,7 @@ class Controller:
     async def _grace(self, call: Call) -> float:
         """Return how much longer than paid for the switch may let this call live if we die: what it could still pay."""
         grace = self.settings.controller_loss_grace_s
-        if not grace or call.exhausted:
+        if not grace or call.exhausted or call.terms.limited:
             return 0.0
         try:
             wallets = [await self.credit.wallet(level.wallet_id) for level in call.terms.levels]
@@ -433,7 +448,7 @@ class Controller:
                 if lost:
                     await self.restorer.bring_back()
                 else:
-                    await outbox.sync_all(self.engine, self.credit)
+                    await outbox.sync_all(self.engine, self.credit, clock=self.clock)
                 memory.settle_down()
                 if not self.restorer.lost:
                     self.admits.set()

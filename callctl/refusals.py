@@ -14,6 +14,8 @@ OUTSIDE_HOURS = Refusal("outside_hours", 403, 21)
 """The account may not call at this hour."""
 CALL_TOO_DEAR = Refusal("call_cost_limit", 403, 21)
 """Already the first increment costs more than the account may spend on a call."""
+DAY_TOO_DEAR = Refusal("day_cost_limit", 403, 21)
+"""What the account's calls cost today, and what those that are up may cost, leaves nothing of its limit."""
 CLOSED = Refusal("closed", 403, 21)
 """The tariff lets no call begin at this hour."""
 NO_RATE = Refusal("no_rate", 404, 1)

@@ -67,7 +67,7 @@ class Restorer:
         log.warning("credit_store_was_empty", live_calls=len(its.calls))
         # What has ended had better be in SQL: then nothing needs to hold its cost any more.
         await its.settler.drained(DRAIN_S)
-        await outbox.sync_all(its.engine, its.credit, mark=False)
+        await outbox.sync_all(its.engine, its.credit, mark=False, clock=its.clock)
         await its.settler.hold_again()
         await self._end_resurrected()
         await self._hold_again()
@@ -93,11 +93,15 @@ class Restorer:
 
     async def _hold_one(self, call: Call) -> None:
         its = self._its
-        now_ms = to_ms(its.clock.now())
-        deadline_ms = now_ms + (its.policy.ring_s + call.granted_s) * 1000
-        shares = call.terms.shares(call.granted_s)
+        now = its.clock.now()
+        now_ms = to_ms(now)
         held = await its.credit.restore(
-            call.call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=call.facts()
+            call.call_id,
+            call.terms.shares(call.granted_s),
+            now_ms=now_ms,
+            deadline_ms=now_ms + (its.policy.ring_s + call.granted_s) * 1000,
+            facts=call.facts(),
+            days=call.terms.days(now),
         )
         if isinstance(held, NotHeld):
             log.error("hold_not_restored", call_id=call.call_id, code=str(held.code))

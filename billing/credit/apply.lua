@@ -9,10 +9,15 @@
 --         The share goes with "seen" too, finished or not: the call has been charged. A hold still open is then
 --         remembered as over (c:<wallet> tells finish not to hold it again); with its last share the hold goes,
 --         and frees the channels if finish has not. A wallet whose available money grew is told on the channel wake.
+--         What an account's day was charged with an open hold (d:<wallet>) becomes what the call costs, while it lasts.
 
 local LARGEST = 9007199254740991
 local wallet_id, seq, amount, call = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local base = string.sub(KEYS[2], 1, -6)
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
 
 local kept = redis.call('HMGET', KEYS[1], 'balance', 'seq')
 if not kept[2] then
@@ -41,9 +46,16 @@ if share then
   gained = gained + tonumber(share)
   redis.call('HDEL', KEYS[4], 'w:' .. wallet_id)
   redis.call('HSET', KEYS[4], 'c:' .. wallet_id, '1')
-  local hold = redis.call('HMGET', KEYS[4], 'state', 'deadline', 'accounts')
+  local hold = redis.call('HMGET', KEYS[4], 'state', 'deadline', 'accounts', 'shares', 'd:' .. wallet_id)
   if hold[1] == 'open' then
     redis.call('ZADD', KEYS[3], 'NX', hold[2], call)
+    local day, part = string.match(hold[5] or '', '^(%d+):(%d+)$')
+    local key = day and base .. 'a:' .. string.match(',' .. hold[4], ',' .. wallet_id .. ':(%d+),')
+    local today, spent = string.match(key and redis.call('HGET', key, 'today') or '', '^(%d+):(%d+)$')
+    if today and today == day then
+      local gone = math.max(-tonumber(amount) - tonumber(share), -tonumber(part))
+      redis.call('HSET', key, 'today', today .. ':' .. whole(math.max(tonumber(spent) + gone, 0)))
+    end
   end
   local left = 0
   for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do

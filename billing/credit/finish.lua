@@ -9,6 +9,7 @@
 -- Keeps   held of a wallet = the sum of that wallet's shares in all holds; channels are freed once, with the state; a share
 --         whose posting came first (c:<wallet>) is not held a second time; the hold goes when no share is left. More
 --         than was held is held all the same: it is owed. Wallets that got money back are told on the channel wake.
+--         What an account's day was charged with this call (d:<wallet>) becomes what it costs, while that day lasts.
 
 local LARGEST = 9007199254740991
 local call, now_ms, forget_ms = ARGV[1], ARGV[2], ARGV[3]
@@ -27,9 +28,10 @@ if redis.call('HGET', KEYS[1], 'state') ~= 'open' then
 end
 
 local listed = redis.call('HGET', KEYS[1], 'shares')
-local order, costs = {}, {}
-for wallet_id in string.gmatch(listed, '(%d+):%d+,') do
+local order, costs, accounts = {}, {}, {}
+for wallet_id, account_id in string.gmatch(listed, '(%d+):(%d+),') do
   order[#order + 1] = wallet_id
+  accounts[wallet_id] = account_id
   costs[wallet_id] = 0
 end
 for i = 4, #ARGV, 3 do
@@ -58,6 +60,13 @@ for _, wallet_id in ipairs(order) do
   local cost, own = costs[wallet_id], owns[wallet_id]
   if cost ~= own then
     redis.call('HINCRBY', base .. 'w:' .. wallet_id, 'held', whole(cost - own))
+    local day, part = string.match(redis.call('HGET', KEYS[1], 'd:' .. wallet_id) or '', '^(%d+):(%d+)$')
+    local key = day and base .. 'a:' .. accounts[wallet_id]
+    local today, spent = string.match(key and redis.call('HGET', key, 'today') or '', '^(%d+):(%d+)$')
+    if today and today == day then
+      local gone = math.max(cost - own, -tonumber(part))
+      redis.call('HSET', key, 'today', today .. ':' .. whole(math.max(tonumber(spent) + gone, 0)))
+    end
   end
   if cost > 0 then
     redis.call('HSET', KEYS[1], 'w:' .. wallet_id, whole(cost))

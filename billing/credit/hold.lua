@@ -5,9 +5,11 @@
 --         before data was lost), or "reserve" (for a movement of money that is no call, under an id of its own)
 --         ARGV[3] now, whole seconds   ARGV[4] deadline, ms
 -- ARGV[5] facts      ARGV[6] "1" to write the facts, "0" to leave them
---         then for each share: wallet id, account id, amount (micro-units, whole, not negative)
+--         then for each share: wallet id, account id, amount (micro-units, whole, not negative), the number of the
+--         account's day, or 0 where it is not counted
 -- Results {"held"}, or {code, level from 0, available of each share} with code ended, no_hold, too_large, unknown_wallet,
---         inactive, too_many_calls, too_fast, no_money; nothing is changed then.
+--         inactive, too_many_calls, too_fast, no_money, day_limit; nothing is changed then. `available` is also no more
+--         than the account may still spend today.
 -- Keeps   held of a wallet = the sum of that wallet's shares in all holds; available is not negative where a share was
 --         raised, save by "restore", which asks for no money: it was held, and is owed; each account counts a call
 --         once; a call that is over never holds again; the same call held again changes nothing. An extension never
@@ -15,6 +17,10 @@
 --         for new calls.
 --         A movement of money counts in no account, asks for money only, and may be held again after its end: SQL
 --         remembers what became of it.
+--         What is held today of an account with a limit for the day, and what calls of today cost it, stays within that
+--         limit where a share was raised (the hold of a call that lives already is counted, and not refused). What was
+--         held on another day counts there; the share notes its day and part (d:<wallet>). A clock that is up to a
+--         day behind counts in the newest day.
 --         Calls per second count admitted calls in fixed windows of one second; a clock that is up to 2 s behind
 --         counts in the newest window, or two controllers would empty it for each other.
 
@@ -23,7 +29,7 @@ local call, mode, now_s, deadline = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local state = redis.call('HGET', KEYS[1], 'state')
 local restores, checks, counts = mode == 'restore', mode == 'hold', mode ~= 'reserve'
 local admits = mode ~= 'extend' and not (restores and state)
-local count = (#ARGV - 6) / 3
+local count = (#ARGV - 6) / 4
 
 local function whole(number)
   return string.format('%.0f', number)
@@ -42,7 +48,30 @@ end
 
 local wallets, wallet_order, accounts, account_order, shares = {}, {}, {}, {}, {}
 for i = 1, count do
-  local wallet_id, account_id, amount = ARGV[4 + 3 * i], ARGV[5 + 3 * i], tonumber(ARGV[6 + 3 * i])
+  local wallet_id, account_id, amount = ARGV[3 + 4 * i], ARGV[4 + 4 * i], tonumber(ARGV[5 + 4 * i])
+  local day = tonumber(ARGV[6 + 4 * i])
+  if not accounts[account_id] then
+    local key = KEYS[3 + 2 * i]
+    local kept = redis.call('HMGET', key, 'status', 'max_calls', 'max_cps', 'calls', 'cps_s', 'cps_n', 'max_day', 'today')
+    local account = { key = key, id = account_id, status = kept[1], calls = tonumber(kept[4] or '0') }
+    account.max_calls, account.max_cps = tonumber(kept[2] or ''), tonumber(kept[3] or '')
+    account.window, account.admitted = now_s, 0
+    local ahead = tonumber(kept[5] or '-1') - tonumber(now_s)
+    if ahead >= 0 and ahead <= 2 then
+      account.window, account.admitted = kept[5], tonumber(kept[6])
+    end
+    account.max_day = tonumber(kept[7] or '')
+    if account.max_day and day > 0 then
+      local kept_day, spent = string.match(kept[8] or '', '^(%d+):(%d+)$')
+      local newer = tonumber(kept_day or '0') - day
+      account.today, account.spent = day, 0
+      if newer == 0 or newer == 1 then
+        account.today, account.spent = tonumber(kept_day), tonumber(spent)
+      end
+    end
+    accounts[account_id] = account
+    account_order[#account_order + 1] = account
+  end
   if not wallets[wallet_id] then
     local key = KEYS[2 + 2 * i]
     local kept = redis.call('HMGET', key, 'balance', 'held', 'credit', 'seq')
@@ -51,21 +80,16 @@ for i = 1, count do
     local wallet = { key = key, id = wallet_id, account_id = account_id, own = own, held = held, need = 0 }
     wallet.known = kept[4] and true or false
     wallet.available = wallet.known and available(tonumber(kept[1]), held - own, tonumber(kept[3])) or 0
+    local account = accounts[account_id]
+    if account.today and day > 0 then
+      wallet.counted = account
+      local left = own + account.max_day - account.spent
+      if mode ~= 'adopt' and not restores and left < wallet.available then
+        wallet.available, wallet.short = left, 'day_limit'
+      end
+    end
     wallets[wallet_id] = wallet
     wallet_order[#wallet_order + 1] = wallet
-  end
-  if not accounts[account_id] then
-    local key = KEYS[3 + 2 * i]
-    local kept = redis.call('HMGET', key, 'status', 'max_calls', 'max_cps', 'calls', 'cps_s', 'cps_n')
-    local account = { key = key, id = account_id, status = kept[1], calls = tonumber(kept[4] or '0') }
-    account.max_calls, account.max_cps = tonumber(kept[2] or ''), tonumber(kept[3] or '')
-    account.window, account.admitted = now_s, 0
-    local ahead = tonumber(kept[5] or '-1') - tonumber(now_s)
-    if ahead >= 0 and ahead <= 2 then
-      account.window, account.admitted = kept[5], tonumber(kept[6])
-    end
-    accounts[account_id] = account
-    account_order[#account_order + 1] = account
   end
   shares[i] = { wallet = wallets[wallet_id], account = accounts[account_id], amount = amount }
 end
@@ -125,7 +149,7 @@ for i = 1, count do
       return refuse('too_large', i)
     end
     if wallet.need > wallet.available and not restores then
-      return refuse('no_money', i)
+      return refuse(wallet.short or 'no_money', i)
     end
   end
 end
@@ -134,6 +158,14 @@ local listed = admits and '' or redis.call('HGET', KEYS[1], 'shares')
 for _, wallet in ipairs(wallet_order) do
   if wallet.need > wallet.own then
     redis.call('HINCRBY', wallet.key, 'held', whole(wallet.need - wallet.own))
+    if wallet.counted then
+      local account, raised = wallet.counted, wallet.need - wallet.own
+      local day, part = string.match(redis.call('HGET', KEYS[1], 'd:' .. wallet.id) or '', '^(%d+):(%d+)$')
+      local before = tonumber(day or '0') == account.today and tonumber(part) or 0
+      redis.call('HSET', KEYS[1], 'd:' .. wallet.id, whole(account.today) .. ':' .. whole(before + raised))
+      account.spent = account.spent + raised
+      redis.call('HSET', account.key, 'today', whole(account.today) .. ':' .. whole(account.spent))
+    end
   end
   if redis.call('HSETNX', KEYS[1], 'w:' .. wallet.id, whole(wallet.need)) == 1 then
     listed = listed .. wallet.id .. ':' .. wallet.account_id .. ','

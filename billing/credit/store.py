@@ -1,11 +1,13 @@
 """Holds and wallets in Redis (or Valkey), each operation one Lua script. Amounts travel as strings of integers.
 
 Keys, all under one hash tag so that a Cluster keeps them together (`{prefix}:`):
-`w:<wallet>` hash balance, held, seq, credit · `a:<account>` hash status, max_calls, max_cps, calls, cps_s, cps_n ·
-`h:<call>` hash of an open hold: w:<wallet> → amount, c:<wallet> where it was charged, shares ("wallet:account," …),
-accounts (whose channels it counts in), facts, state (open, finished), deadline · `holds` zset call → deadline ms, +inf
-when finished · `ended` zset call → ms, kept an hour, so that a late retry does not open a hold again · `filled`: our
-marker, the run of the server that was brought up to date last · channel `wake`: wallet ids whose money grew.
+`w:<wallet>` hash balance, held, seq, credit · `a:<account>` hash status, max_calls, max_cps, calls, cps_s, cps_n,
+max_day, today ("day:micro-units", only with a limit for the day) · `h:<call>` hash of an open hold: w:<wallet> →
+amount, d:<wallet> → the part of it counted in a day ("day:micro-units"), c:<wallet> where it was charged, shares
+("wallet:account," …), accounts (whose channels it counts in), facts, state (open, finished), deadline · `holds` zset
+call → deadline ms, +inf when finished · `ended` zset call → ms, kept an hour, so that a late retry does not open a hold
+again · `filled`: our marker, the run of the server that was brought up to date last · channel `wake`: wallet ids whose
+money grew.
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ REMEMBER_ENDED_MS: Final = 3_600_000
 MOST_CONNECTIONS: Final = 64
 CHUNK: Final = 500
 """How many commands travel together."""
+Days: TypeAlias = Mapping[int, int]
+"""For a wallet the number of the day it is on its account's own clock (`date.toordinal`)."""
+NO_DAYS: Final[Days] = {}
 ScriptCall: TypeAlias = tuple[list[str], Sequence[str | int]]
 """The keys and the arguments of one run of a script."""
 UNNAMED: Final = "1"
@@ -90,6 +95,8 @@ class HoldCode(StrEnum):
     """Why a hold was not made."""
 
     NO_MONEY = "no_money"
+    DAY_LIMIT = "day_limit"
+    """The account's limit for what its calls may cost in a day would be passed."""
     INACTIVE = "inactive"
     TOO_MANY_CALLS = "too_many_calls"
     TOO_FAST = "too_fast"
@@ -156,6 +163,10 @@ class AccountState:
     status: str
     max_calls: int | None
     max_cps: int | None
+    max_day_micros: int | None = None
+    day: int = 0
+    """The number of the account's day, and what its calls have cost in it: taken only where Redis does not know."""
+    spent_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,33 +223,55 @@ class CreditStore:
         deadline_ms: int,
         facts: str,
         adopting: bool = False,
+        days: Days = NO_DAYS,
     ) -> Held | NotHeld:
         """Admit: open a hold in every wallet or in none, counting the call against each account's limits.
 
         Checked in this order: is the call over, is its hold open (then nothing changes), does Redis know every wallet
         and account, is each active, are there channels, calls per second, money. `max_cps` counts admitted calls.
-        `adopting`: the call lives already and its hold was lost, so only the money is asked for.
+        `adopting`: the call lives already and its hold was lost, so only the money is asked for. `days`: the day it is
+        for each wallet whose account limits what a day may cost; what is held of it then counts in that day.
         """
         mode = "adopt" if adopting else "hold"
-        return await self._raise_hold(mode, call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
+        return await self._raise_hold(
+            mode, call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, days=days
+        )
 
     async def restore(
-        self, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str
+        self,
+        call_id: str,
+        shares: Sequence[Share],
+        *,
+        now_ms: int,
+        deadline_ms: int,
+        facts: str,
+        days: Days = NO_DAYS,
     ) -> Held | NotHeld:
         """Hold what was held before the server lost data, or raise what it still has to that: it is owed already.
 
         No money, status or limit is asked for. `NotHeld` where the call is over.
         """
-        return await self._raise_hold("restore", call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
+        return await self._raise_hold(
+            "restore", call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, days=days
+        )
 
     async def extend(
-        self, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str | None = None
+        self,
+        call_id: str,
+        shares: Sequence[Share],
+        *,
+        now_ms: int,
+        deadline_ms: int,
+        facts: str | None = None,
+        days: Days = NO_DAYS,
     ) -> Held | NotHeld:
         """Raise an open hold to these amounts (never lowers one), move its deadline, replace its facts if given.
 
-        Status and limits of accounts are for new calls: an extension asks for money only.
+        Status and limits of accounts are for new calls: an extension asks for money only, and for the day's limit.
         """
-        return await self._raise_hold("extend", call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts)
+        return await self._raise_hold(
+            "extend", call_id, shares, now_ms=now_ms, deadline_ms=deadline_ms, facts=facts, days=days
+        )
 
     async def reserve(self, name: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int) -> Held | NotHeld:
         """Set money aside for a movement that is no call (a transfer, a reversal), in every wallet or in none.
@@ -312,9 +345,37 @@ class CreditStore:
                             "status": str(state.status),
                             "max_calls": "" if state.max_calls is None else str(state.max_calls),
                             "max_cps": "" if state.max_cps is None else str(state.max_cps),
+                            "max_day": "" if state.max_day_micros is None else str(state.max_day_micros),
                         }
-                        pipe.hset(self._account_key(state.account_id), mapping=limits)
+                        key = self._account_key(state.account_id)
+                        pipe.hset(key, mapping=limits)
+                        if state.max_day_micros is None:
+                            pipe.hdel(key, "today")
+                        elif state.day:
+                            pipe.hsetnx(key, "today", f"{state.day}:{state.spent_micros}")
                     await pipe.execute()
+
+    async def without_a_day(self, account_ids: Sequence[int]) -> list[int]:
+        """Return those accounts of which Redis does not know what their calls have cost in a day."""
+        missing: list[int] = []
+        with answers():
+            for start in range(0, len(account_ids), CHUNK):
+                chunk = account_ids[start : start + CHUNK]
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for account_id in chunk:
+                        pipe.hexists(self._account_key(account_id), "today")
+                    known = await pipe.execute()
+                missing += [account_id for account_id, there in zip(chunk, known, strict=True) if not there]
+        return missing
+
+    async def spent_today(self, account_id: int) -> tuple[int, int] | None:
+        """Return the day that an account with a limit last spent on, and what its calls hold and cost in it."""
+        with answers():
+            kept = await reply(self._redis.hget(self._account_key(account_id), "today"))
+        if kept is None:
+            return None
+        day, _, micros = kept.partition(":")
+        return int(day), int(micros)
 
     async def wallet(self, wallet_id: int) -> WalletView | None:
         """Return one wallet."""
@@ -426,7 +487,15 @@ class CreditStore:
                 return ""  # a server that does not tell
 
     async def _raise_hold(
-        self, mode: str, call_id: str, shares: Sequence[Share], *, now_ms: int, deadline_ms: int, facts: str | None
+        self,
+        mode: str,
+        call_id: str,
+        shares: Sequence[Share],
+        *,
+        now_ms: int,
+        deadline_ms: int,
+        facts: str | None,
+        days: Days = NO_DAYS,
     ) -> Held | NotHeld:
         keys = self._call_keys(call_id)
         for share in shares:
@@ -439,7 +508,7 @@ class CreditStore:
             deadline_ms,
             facts or "",
             with_facts,
-            *_flat(shares),
+            *_dated(shares, days),
         ]
         match await self._run(self._hold, keys, arguments):
             case ["held"]:
@@ -484,6 +553,13 @@ def _flat(shares: Sequence[Share]) -> list[int]:
             raise ValueError(f"a share cannot be negative: {share}")
         flat += [share.wallet_id, share.account_id, share.amount_micros]
     return flat
+
+
+def _dated(shares: Sequence[Share], days: Days) -> list[int]:
+    dated: list[int] = []
+    for share in shares:
+        dated += (*_flat([share]), days.get(share.wallet_id, 0))
+    return dated
 
 
 def _open_hold(call_id: str, kept: Mapping[str, str]) -> OpenHold | None:

@@ -27,7 +27,7 @@ from callctl.simulator.plans import BlindTransfer, CallFacts, CallPlan, Side, Th
 
 PARK_TIMEOUT_S = 10.0
 NUMBER = re.compile(r"(\+?[0-9]{1,24})$")  # as the dialplan's: also before a last line feed, which is not taken along
-_ACCOUNT = re.compile(r"([0-9A-Za-z_.@-]{1,100})$")
+_ACCOUNT = re.compile(r"([0-9A-Za-z_.@:-]{1,100})$")
 _CALLER = re.compile(r"(\+?[0-9A-Za-z_]{1,64})$")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _CAUSE_OF = {Then.BUSY: "USER_BUSY", Then.CONGESTION: "NORMAL_TEMPORARY_FAILURE", Then.NO_ANSWER: "NO_ANSWER"}

@@ -66,7 +66,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UUID = re.compile(r"[A-Za-z0-9_.-]{1,80}\Z")
 CALL_KEY = re.compile(r"([A-Za-z0-9_.-]{1,80})(?:~([1-9][0-9]{0,8}))?\Z")
 HARMLESS = re.compile(r"[0-9A-Za-z+_]{0,80}\Z")
-ACCOUNT = re.compile(r"[0-9A-Za-z_.@-]{0,100}\Z")
+ACCOUNT = re.compile(r"[0-9A-Za-z_.@:-]{0,100}\Z")
 
 
 class HostileText(ValueError):

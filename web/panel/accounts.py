@@ -14,9 +14,9 @@ from sqlmodel import Session
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from billing import accounts, moves
+from billing import accounts, moves, outbox
 from billing.accounts import AccountView
-from billing.credit.store import AccountState, WalletView
+from billing.credit.store import WalletView
 from billing.errors import Conflict, NotFound, Refused, TooLarge
 from billing.models import AccountKind, AccountStatus
 from billing.moves import Moved
@@ -261,7 +261,7 @@ async def set_status(
     to = f"/accounts/{account_id}"
     said = f"{view.name} is blocked: no new calls." if status == "blocked" else f"{view.name} may call again."
     try:
-        await panel.credit.sync_account(AccountState(view.id, view.status.value, view.max_calls, view.max_cps))
+        await outbox.tell_accounts(panel.engine, panel.credit, [view.id], clock=panel.clock)
     except CREDIT_DOWN:
         return flash(request, principal, "warning", f"{said} {LATER}", to=to)
     return flash(request, principal, "success", said, to=to)
