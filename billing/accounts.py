@@ -25,6 +25,7 @@ from billing.models import (
     AccountKind,
     AccountStatus,
     BillingMode,
+    ExchangeRate,
     Identity,
     IdentityKind,
     Tariff,
@@ -266,6 +267,11 @@ def ensure_ledger(session: Session, above: Account, currency: str) -> None:
             ledger_account(session, kind, currency)
 
 
+def _convertible(session: Session, from_currency: str, to_currency: str) -> bool:
+    pair = (ExchangeRate.from_currency == from_currency, ExchangeRate.to_currency == to_currency)
+    return session.exec(select(ExchangeRate.id).where(*pair)).first() is not None
+
+
 def tariff_for(session: Session, name: str | None, currency: str, above: Account, *, within: int | None) -> int | None:
     """Return the tariff of this name that an account under `above` may be given.
 
@@ -282,8 +288,11 @@ def tariff_for(session: Session, name: str | None, currency: str, above: Account
     if found is None or found[1] not in owners:
         raise NotFound(f"there is no tariff {name!r}")
     tariff = found[0]
-    if tariff.currency != currency:
-        raise Refused(f"the tariff {name!r} is in {tariff.currency}, the account in {currency}")
+    if tariff.currency != currency and not _convertible(session, tariff.currency, currency):
+        raise Refused(
+            f"the tariff {name!r} is in {tariff.currency}, the account in {currency}, and there is no exchange rate: "
+            f"callctl exchange set {tariff.currency} {currency}"
+        )
     return tariff.id
 
 

@@ -29,7 +29,7 @@ RATES_KEPT = 10_000
 LOOKS = 3
 """The live store moves while it is read: what is wrong must be wrong each time."""
 LOOK_AGAIN_S = 0.05
-GUARDS = ("posting", "ledger_transaction", "audit", "cdr", "charge")
+GUARDS = ("posting", "ledger_transaction", "audit", "cdr", "charge", "exchange_rate")
 """The tables whose history triggers protect."""
 
 

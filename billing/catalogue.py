@@ -29,7 +29,7 @@ from billing.models import (
     WalletKind,
     id_of,
 )
-from billing.plans.reading import Plan, Rates, Sale, read_plans, read_sales
+from billing.plans.reading import Exchanges, Plan, Rates, Sale, read_exchanges, read_plans, read_sales
 from rating.parts import Rounding, RoundingMode, When
 from rating.prefixes import PrefixMap, RateMap
 from rating.tariff import Rate
@@ -98,6 +98,7 @@ class Catalogue:
     networks: tuple[tuple[int, int], ...] = ()
     """The (IP version, length) of the source addresses that name a payer, the longest first."""
     parents: Mapping[int, int] = field(default_factory=dict, repr=False)
+    exchanges: Exchanges = field(default_factory=dict, repr=False)
 
     def payers(self, account_id: int) -> tuple[Party, ...]:
         """Return who pays for an account's calls, the account first; nobody where there is no such account."""
@@ -137,6 +138,7 @@ def load_catalogue(
         parties=parties,
         networks=_networks(chains),
         parents=parents,
+        exchanges=read_exchanges(session),
     )
 
 

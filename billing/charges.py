@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Protocol
 
 from rating.money import format_amount
-from rating.plans import less, scaled
+from rating.plans import ONE, less, scaled, times
 from rating.pricing import cost_ms, exact_cost, exact_text, local_time, price_ms, seconds_of
 from rating.tariff import Rate
 
@@ -68,7 +69,8 @@ def rate_of(facts: dict[str, Any]) -> Rate:
 
 def factor_of(plan: dict[str, Any]) -> Decimal:
     """Return what the listed rate was multiplied by."""
-    return less(Decimal(plan["discount"]["percent"])) if "discount" in plan else Decimal(1)
+    factor = less(Decimal(plan["discount"]["percent"])) if "discount" in plan else ONE
+    return times(factor, Decimal(plan["exchange"]["value"])) if "exchange" in plan else factor
 
 
 def explain(charge: Charged) -> list[str]:
@@ -80,6 +82,7 @@ def _said(charge: Charged) -> Iterator[str]:
     facts, plan = charge.facts, charge.facts.get("plan") or {}
     rate = Rate.from_facts(facts["rate"])
     listed = Rate.from_facts(plan["listed"]) if "listed" in plan else rate
+    currency = plan["exchange"]["from"] if "exchange" in plan else charge.currency
     talk_ms, answered_at = talk_of(facts)
     priced = price_ms(listed, talk_ms, at=answered_at)
     where = f" ({rate.destination})" if rate.destination else ""
@@ -94,10 +97,14 @@ def _said(charge: Charged) -> Iterator[str]:
     yield f"{seconds_of(talk_ms)} s of talk, billed as {seconds_of(priced.billed_ms)} s."
     for line in priced.lines:
         talk = f"{line.seconds} s at " if line.seconds else ""
-        yield f"{talk}{line.what}: {line.amount} {charge.currency}"
+        yield f"{talk}{line.what}: {line.amount} {currency}"
     if "discount" in plan:
-        off = exact_cost(rate, talk_ms, answered_at) - exact_cost(listed, talk_ms, answered_at)
-        yield f"{_discount(plan['discount'])}: {exact_text(off)} {charge.currency}"
+        full = exact_cost(listed, talk_ms, answered_at)
+        off = full * (Fraction(less(Decimal(plan["discount"]["percent"]))) - 1)
+        yield f"{_discount(plan['discount'])}: {exact_text(off)} {currency}"
+    if "exchange" in plan:
+        worth = exact_text(exact_cost(rate, talk_ms, answered_at))
+        yield f"{_exchange(plan['exchange'])}: {worth} {charge.currency}"
     rounding = f"rounded {rate.rounding.mode.value.replace('_', ' ')} to {rate.rounding.decimals} decimals"
     yield f"Total, {rounding}: {format_amount(charge.amount_micros)} {charge.currency}"
 
@@ -105,6 +112,12 @@ def _said(charge: Charged) -> Iterator[str]:
 def _discount(discount: dict[str, Any]) -> str:
     scope = f" on numbers that begin with {discount['prefix']}" if discount["prefix"] else ""
     return f"Discount of {discount['percent']} %{scope}"
+
+
+def _exchange(exchange: dict[str, Any]) -> str:
+    at = datetime.fromisoformat(exchange["at"])
+    worth = f"1 {exchange['from']} = {exchange['value']} {exchange['to']}"
+    return f"Converted at {worth} ({exchange['source']}, {at:%Y-%m-%d %H:%M} UTC)"
 
 
 def behind(charge: Charged) -> list[str]:

@@ -13,9 +13,10 @@ from billing.cdrs import EndedCharge, talk_facts
 from billing.credit.store import Days, Share
 from billing.limits import day_of, hours_allow
 from billing.models import AccountStatus, IdentityKind
-from billing.plans.lookup import find_price
+from billing.plans.lookup import NoExchange, find_price
 from callctl import refusals
 from callctl.switches.base import CallOffered, Direction, Refusal
+from rating.errors import RatingError
 from rating.pricing import afford, band_changes, billable_ms, closing, cost, cost_ms, longest
 from rating.tariff import Rate
 
@@ -276,16 +277,20 @@ def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Lev
     book = catalogue.tariffs.get(party.tariff_id) if party.tariff_id is not None else None
     if book is None:
         return refusals.NO_RATE
-    if party.plan is None and book.sales is None:
+    if party.plan is None and book.sales is None and book.currency == party.currency:
         # Most accounts have a tariff and nothing else: one search.
         rate, plan = book.rates.longest(number, at), None
     else:
-        priced = find_price(catalogue.tariffs, party, number, at)
+        try:
+            priced = find_price(catalogue, party, number, at)
+        except RatingError:
+            # Marked up or converted it would be dearer than any amount that can be kept.
+            return refusals.NO_RATE
+        if isinstance(priced, NoExchange):
+            return refusals.WRONG_CURRENCY
         rate, plan = (priced.rate, priced.plan) if priced else (None, None)
     if rate is None:
         return refusals.NO_RATE
-    if book.currency != party.currency:
-        return refusals.WRONG_CURRENCY
     return Level(
         account_id=party.account_id,
         account=party.name,

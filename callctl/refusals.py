@@ -22,5 +22,6 @@ NO_RATE = Refusal("no_rate", 404, 1)
 TOO_MANY_CALLS = Refusal("too_many_calls", 503, 34)
 TOO_FAST = Refusal("too_fast", 503, 34)
 WRONG_CURRENCY = Refusal("wrong_currency", 503, 41)
+"""The tariff is in another currency, and nobody has set an exchange rate."""
 UNAVAILABLE = Refusal("unavailable", 503, 41)
 """We cannot tell whether the money is there (credit store down, journal unwritable): fail closed."""

@@ -15,6 +15,7 @@ from rating.errors import TariffError
 from rating.parts import PLAIN, Conditions, Rounding, RoundingMode, Step
 from rating.tariff import Rate, check
 
+ONE = Decimal(1)
 MOST_PERCENT = Decimal(100_000)
 MOST_PERCENT_DECIMALS = 4
 MOST_MARKUP_DECIMALS = 12
@@ -54,6 +55,11 @@ def check_percent(percent: Decimal, most: Decimal) -> None:
     exponent = percent.as_tuple().exponent
     if isinstance(exponent, int) and -exponent > MOST_PERCENT_DECIMALS:
         raise TariffError(f"a percentage has at most {MOST_PERCENT_DECIMALS} decimals")
+
+
+def times(one: Decimal, other: Decimal) -> Decimal:
+    """Multiply two factors without losing a digit."""
+    return _EXACT.multiply(one, other)
 
 
 def less(percent: Decimal) -> Decimal:

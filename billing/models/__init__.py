@@ -17,6 +17,9 @@ from billing.models.events import (
     Listener,
     ListenerKind,
 )
+from billing.models.exchange import (
+    ExchangeRate,
+)
 from billing.models.plans import (
     AccountDiscount,
     AccountRate,
@@ -67,6 +70,7 @@ __all__ = [
     "Delivery",
     "DeliveryState",
     "Event",
+    "ExchangeRate",
     "Identity",
     "IdentityKind",
     "LedgerTransaction",

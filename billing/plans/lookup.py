@@ -1,4 +1,4 @@
-"""What an account pays for a number: its own rate or its tariff's, marked up, less its discount. Pure."""
+"""What an account pays for a number: its own rate or its tariff's, marked up, less its discount, converted. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from billing.catalogue import Party, TariffBook
-from billing.plans.reading import text
-from rating.plans import marked_up, scaled
+from billing.catalogue import Catalogue, Party, TariffBook
+from billing.plans.reading import find_exchange, text
+from rating.plans import ONE, marked_up, scaled, times
 from rating.tariff import Rate
 
 MOST_DERIVED = 8
@@ -24,24 +24,43 @@ class Priced:
     plan: dict[str, Any] | None = None
 
 
-def find_price(books: Mapping[int, TariffBook], party: Party, number: str, at: datetime) -> Priced | None:
-    """Return what the party pays for a number; None where neither it nor its tariff has a rate.
+@dataclass(frozen=True, slots=True)
+class NoExchange:
+    """The tariff is in a currency that nobody has said the worth of."""
+
+    from_currency: str
+    to_currency: str
+
+
+def find_price(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Priced | NoExchange | None:
+    """Return what the party pays for a number, in its currency; None where neither it nor its tariff has a rate.
 
     The longest prefix wins. Of the same prefix an own rate wins over the tariff's, and a tariff's own rate over one
-    that it derives. A discount is for what the tariff says, not for own rates.
+    that it derives. A discount is for what the tariff says, not for own rates, which are in the party's currency.
     """
-    book, plan = books.get(party.tariff_id or 0), party.plan
-    listed = find_listed(books, book, number, at) if book else None
-    if plan is None:
-        return listed
-    own = plan.rates.longest(number, at) if plan.rates else None
+    book, plan = catalogue.tariffs.get(party.tariff_id or 0), party.plan
+    listed = find_listed(catalogue.tariffs, book, number, at) if book else None
+    own = plan.rates.longest(number, at) if plan and plan.rates else None
     if own is not None and (listed is None or len(own.prefix) >= len(listed.rate.prefix)):
         return Priced(own, {"own": True})
-    discount = plan.discounts.longest(number) if plan.discounts else None
-    if listed is None or discount is None or listed.rate.barred:
+    if book is None or listed is None or listed.rate.barred:
         return listed
-    said = {"discount": {"percent": text(discount.percent), "prefix": discount.prefix}, "listed": listed.rate.facts()}
-    return Priced(scaled(listed.rate, discount.factor), {**(listed.plan or {}), **said})
+    said: dict[str, Any] = {}
+    factor = ONE
+    discount = plan.discounts.longest(number) if plan and plan.discounts else None
+    if discount is not None:
+        said["discount"] = {"percent": text(discount.percent), "prefix": discount.prefix}
+        factor = discount.factor
+    if book.currency != party.currency:
+        exchange = find_exchange(catalogue.exchanges, book.currency, party.currency, at)
+        if exchange is None:
+            return NoExchange(book.currency, party.currency)
+        said["exchange"] = exchange.facts()
+        factor = times(factor, exchange.value)
+    if not said:
+        return listed
+    plan_facts = {**(listed.plan or {}), **said, "listed": listed.rate.facts()}
+    return Priced(scaled(listed.rate, factor), plan_facts)
 
 
 def find_listed(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
-from billing.models import AccountDiscount, AccountRate, TariffMarkup
+from billing.models import AccountDiscount, AccountRate, ExchangeRate, TariffMarkup
 from rating.parts import RoundingMode
 from rating.plans import MarkUp, less
 from rating.prefixes import PrefixMap, RateMap
@@ -57,6 +57,27 @@ class Discount:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """One `from_currency` is `value` of `to_currency`, from `at` on, as `source` says."""
+
+    from_currency: str
+    to_currency: str
+    value: Decimal
+    source: str
+    at: datetime
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as a charge keeps it."""
+        at = self.at.astimezone(UTC).isoformat()
+        told = {"from": self.from_currency, "to": self.to_currency, "value": text(self.value)}
+        return {**told, "source": self.source, "at": at}
+
+
+Exchanges: TypeAlias = Mapping[tuple[str, str], tuple[Exchange, ...]]
+"""The exchange rates of a pair of currencies, the latest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one account has beside its tariff; None where it has nothing of the kind."""
 
@@ -98,6 +119,20 @@ def sale_of(row: TariffMarkup) -> Sale:
     """Read a row."""
     markup = MarkUp(Decimal(row.percent), Decimal(row.least_per_min), row.decimals, RoundingMode(row.mode))
     return Sale(row.prefix, row.from_tariff_id, markup)
+
+
+def read_exchanges(session: Session) -> Exchanges:
+    """Return every exchange rate."""
+    found: defaultdict[tuple[str, str], list[Exchange]] = defaultdict(list)
+    for row in session.exec(select(ExchangeRate).order_by(col(ExchangeRate.at).desc())):
+        pair = (row.from_currency, row.to_currency)
+        found[pair].append(Exchange(*pair, Decimal(row.value), row.source, row.at))
+    return {pair: tuple(rates) for pair, rates in found.items()}
+
+
+def find_exchange(exchanges: Exchanges, from_currency: str, to_currency: str, at: datetime) -> Exchange | None:
+    """Return the exchange rate in force at a time; None where nobody has set one."""
+    return next((one for one in exchanges.get((from_currency, to_currency), ()) if one.at <= at), None)
 
 
 def _by_owner(pairs: Iterable[tuple[int, T]]) -> dict[int, list[T]]:

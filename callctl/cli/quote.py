@@ -60,14 +60,14 @@ def quote(
     if bool(tariff) == bool(account) or not to or seconds is None:
         raise typer.BadParameter("give --tariff, --to and --seconds, or --batch; --account may stand for --tariff")
     if account:
-        quote_account(ctx, account, to, seconds, _time(at) if at else None, as_json=as_json)
+        quote_account(ctx, account, to, seconds, read_time(at) if at else None, as_json=as_json)
         return
     _quote(ctx, tariff, to, seconds, at, as_json=as_json)
 
 
 def _quote(ctx: typer.Context, tariff: str, to: str, seconds: int, at: str, *, as_json: bool) -> None:
     shell = shell_of(ctx)
-    answered_at = _time(at) if at else shell.clock.now()
+    answered_at = read_time(at) if at else shell.clock.now()
     with shell.reading() as session:
         currency, rate = _listed(session, tariff, dialled(to), answered_at)
     if rate is None:
@@ -126,7 +126,8 @@ def _tell(rate: Rate, priced: Price, currency: str, what: str, answered_at: date
     people().print(made)
 
 
-def _time(text: str) -> datetime:
+def read_time(text: str) -> datetime:
+    """Read a time with its zone, as --at gives it."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:

@@ -67,3 +67,21 @@ def test_what_makes_no_sense_is_one_plain_sentence(shop: Home, words: tuple[str,
     assert ran.err.startswith("callctl: ")
     assert "Traceback" not in ran.err
     assert quoted(shop, "--account", "acme") == Decimal("0.72")
+
+
+def test_a_tariff_in_another_currency_is_converted(home: Home) -> None:
+    """0.60 USD at 0.5 are 0.3 EUR; without a rate the account is not made, and the error says how to set one."""
+    home.ok("tariff", "add", "us", "--currency", "USD")
+    assert home.deck(tariff="us").status == 0
+    words = ("account", "add", "eva", "--tariff", "us", "--code", "eva-1")
+    ran = home.run(*words)
+    assert (ran.status, "callctl exchange set USD EUR" in ran.err) == (1, True)
+    home.ok("exchange", "set", "USD", "EUR", "0.5", "--source", "ecb", "--at", "2026-01-01T00:00:00Z")
+    home.ok(*words)
+    assert quoted(home, "--account", "eva") == Decimal("0.3")
+    assert [one["value"] for one in home.ok("exchange", "list", "--json").json] == ["0.5"]
+    assert (
+        "set before"
+        in home.ok("exchange", "set", "USD", "EUR", "0.50", "--source", "ecb", "--at", "2026-01-01T00:00:00Z").out
+    )
+    assert home.run("exchange", "set", "USD", "USD", "1").status == 1
