@@ -1,8 +1,8 @@
 """What was answered under a caller's id, kept so that the same request gets the same answer.
 
 A request claims its id first, in a unit of work of its own, so that a second one with the same id sees that the first
-is still running. The answer is written in the unit of work that moves the money. Where a process died in between, the
-claim is free again after a while; the money itself is safe by then, because billing does each operation once.
+is still running; the answer is written when it is done. Where a process died in between, the claim is free again after
+a while, and the request is done anew: billing does each operation once, so the money has moved once.
 """
 
 from __future__ import annotations

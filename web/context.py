@@ -29,6 +29,10 @@ PASSWORD_CHECKS_AT_ONCE = 2
 """argon2id takes 64 MB and a core for each: a crowd at the door waits in line."""
 
 
+EXPORTS_AT_ONCE = 4
+"""Streams of records that run in this process; each has a thread and a reader of the store."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebOptions:
     """What only some installations need. `metrics_from`: networks that may read /metrics, besides loopback."""
@@ -58,6 +62,7 @@ class Panel:
     counters: Counters
     books_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     password_slots: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(PASSWORD_CHECKS_AT_ONCE))
+    exports: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(EXPORTS_AT_ONCE))
 
 
 def panel_of(request: Request) -> Panel:

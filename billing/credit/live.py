@@ -106,6 +106,12 @@ class LiveCalls:
             call_ids = await reply(self._redis.zrange(self._order_key(account_id), 0, most - 1))
             return [*await self._views(call_ids)]
 
+    async def find(self, call_id: str) -> LiveCallView | None:
+        """Return one live call, None where it is not up."""
+        with answers():
+            kept = await reply(self._redis.hget(self._live, call_id))
+        return None if kept is None else _view(kept)
+
     async def replace_all(self, switch: str, calls: Sequence[LiveCallView]) -> None:
         """Set what is shown for one switch (at a controller's start)."""
         with answers():

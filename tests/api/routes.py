@@ -18,11 +18,15 @@ BODIES: dict[str, Any] = {
     "set_status": {"status": "blocked"},
     "change_account": {"max_calls": 2},
     "add_identity": {"kind": "account_code", "value": "new"},
+    "add_transfer": {"from_account_id": 2, "to_account_id": 3, "amount": "1.00"},
+    "add_adjustment": {"amount": "1.00", "reason": "test"},
+    "add_reversal": {"reason": "test"},
+    "add_key": {"name": "new", "scopes": ["money:read"]},
     "add_topup": {"amount": "1.00"},
 }
 """A body for each operation that takes one."""
 
-PATHS: dict[str, Any] = {"kind": "account_code", "value": "anna"}
+PATHS: dict[str, Any] = {"kind": "account_code", "value": "anna", "call_id": "pbx:1.1", "key_id": "callctl-none"}
 """What stands in a path where no number does."""
 
 

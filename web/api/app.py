@@ -12,14 +12,42 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from web.api import accounts, identities, me, topups
+from web.api import (
+    accounts,
+    adjustments,
+    alerts,
+    audit,
+    balance,
+    calls,
+    cdrs,
+    identities,
+    keys,
+    me,
+    reversals,
+    topups,
+    transfers,
+)
 from web.api.gate import Gate
 from web.api.problems import handle_problems
 from web.api.shapes import Problem
 from web.context import Panel
 
 PREFIX = "/api/v1"
-RESOURCES = (me, accounts, identities, topups)
+RESOURCES = (
+    me,
+    accounts,
+    identities,
+    balance,
+    topups,
+    transfers,
+    adjustments,
+    reversals,
+    calls,
+    cdrs,
+    alerts,
+    keys,
+    audit,
+)
 
 ABOUT = """\
 Everything that administrators, resellers and programs do with accounts, money and calls.

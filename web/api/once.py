@@ -2,34 +2,34 @@
 
 Same key, same body: the same answer, refusals included. Same key while the first is running: 409. Same key, another
 body: 422. Keys belong to the account that a caller acts for, so that a retry with a renewed API key is still a retry.
+What moves the money does it once under the same id by itself, so a process that dies between the two harms nobody.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
 from fastapi import Header
 from fastapi.concurrency import run_in_threadpool
-from sqlmodel import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
-from billing import answers, outbox
+from billing import answers
 from billing.answers import Answered, Claimed, Running
-from billing.errors import Conflict, NotFound, OtherBody, Refused, TooLarge
-from billing.ledger import Applied
-from billing.store import work
+from billing.errors import Conflict, OtherBody, Refused
+from billing.store import again
 from web.api.auth import Caller
 from web.api.problems import MEDIA, Problem, body_of, of_billing
-from web.context import CREDIT_DOWN, Panel, panel_of
+from web.api.shapes import Shape
+from web.context import Panel, panel_of
 
 KEY = re.compile(r"[\x21-\x7e]{1,100}")
 REPLAYED = "idempotency-replayed"
+FIRST_ERROR = 400
 
 IdempotencyKey = Annotated[
     str | None,
@@ -42,33 +42,29 @@ IdempotencyKey = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """What was done: the body of the answer, and the postings that the live store must apply."""
+class Stored:
+    """An answer as it is kept."""
 
+    status: int
     body: dict[str, Any]
-    applied: Sequence[Applied] = ()
-    status: int = 201
 
 
-Act = Callable[[Session, str], Moved]
-"""Moves money in the unit of work it is given, under the operation id it is given. Raises what billing raises."""
+Act = Callable[[str], Awaitable[Shape]]
+"""Moves money under the operation id it is given; returns what to answer. Raises what billing raises."""
 
 
-async def once(request: Request, caller: Caller, key: str | None, facts: Sequence[Any], act: Act) -> Response:
+async def once(
+    request: Request, caller: Caller, key: str | None, facts: Sequence[Any], act: Act, *, status: int = 201
+) -> Response:
     """Do it once. `facts` are what the body says, in one form for all ways to write it."""
     answer_id = f"api:{caller.reach.account_id}:{_checked(key)}"
     panel = panel_of(request)
     body_hash = answers.hash_of(request.method, request.url.path, *facts)
-    stored, applied, replayed = await run_in_threadpool(_run, panel, answer_id, body_hash, act)
-    if applied:
-        with contextlib.suppress(*CREDIT_DOWN):  # booked is booked: the outbox tells it as soon as it is back
-            await outbox.apply_now(panel.engine, panel.credit, applied, clock=panel.clock)
-    response = Response(
-        orjson.dumps(stored["body"]),
-        stored["status"],
-        media_type=MEDIA if stored["status"] >= 400 else "application/json",  # noqa: PLR2004 - where problems begin
-    )
-    if replayed:
+    known = await run_in_threadpool(_claim, panel, answer_id, body_hash)
+    stored = known or await _do(panel, answer_id, act, status)
+    kind = MEDIA if stored.status >= FIRST_ERROR else "application/json"
+    response = Response(orjson.dumps(stored.body), stored.status, media_type=kind)
+    if known is not None:
         response.headers[REPLAYED] = "true"
     return response
 
@@ -81,38 +77,37 @@ def _checked(key: str | None) -> str:
     return key
 
 
-def _run(panel: Panel, answer_id: str, body_hash: str, act: Act) -> tuple[dict[str, Any], Sequence[Applied], bool]:
-    with work(panel.engine) as session:
-        claimed = answers.claim(session, answer_id, body_hash, now=panel.clock.now())
+def _claim(panel: Panel, answer_id: str, body_hash: str) -> Stored | None:
+    claimed = again(panel.engine, lambda session: answers.claim(session, answer_id, body_hash, now=panel.clock.now()))
     match claimed:
         case Answered(answer):
-            return answer, (), True
+            return Stored(answer["status"], answer["body"])
         case Running():
             raise Problem("still_running", headers={"retry-after": "1"})
         case Claimed():
-            return *_do(panel, answer_id, act), False
+            return None
 
 
-def _do(panel: Panel, answer_id: str, act: Act) -> tuple[dict[str, Any], Sequence[Applied]]:
-    done = False
+async def _do(panel: Panel, answer_id: str, act: Act, status: int) -> Stored:
+    stored: Stored | None = None
     try:
-        with work(panel.engine) as session:
-            moved = act(session, answer_id)
-            answer = {"status": moved.status, "body": moved.body}
-            answers.keep(session, answer_id, answer)
-        done = True
-        return answer, moved.applied  # noqa: TRY300 - what follows a commit belongs to it
-    except (OtherBody, NotFound, TooLarge):
-        raise  # wrong by itself, whenever it is sent: nothing to remember
+        shape = await act(answer_id)
+        stored = Stored(status, shape.model_dump(mode="json"))
+    except OtherBody:
+        raise  # the account's own operation of this name is older than the answer's id
     except (Refused, Conflict) as error:
         code, detail = of_billing(error)
         refusal = body_of(code, detail)
-        answer = {"status": refusal["status"], "body": refusal}
-        with work(panel.engine) as session:
-            answers.keep(session, answer_id, answer)
-        done = True
-        return answer, ()
+        stored = Stored(refusal["status"], refusal)
     finally:
-        if not done:
-            with work(panel.engine) as session:
-                answers.give_up(session, answer_id)
+        # What was wrong by itself, or failed, leaves the id free: a retry is a new try, and safe.
+        await run_in_threadpool(_settle, panel, answer_id, stored)
+    return stored
+
+
+def _settle(panel: Panel, answer_id: str, stored: Stored | None) -> None:
+    if stored is None:
+        again(panel.engine, lambda session: answers.give_up(session, answer_id))
+        return
+    answer = {"status": stored.status, "body": stored.body}
+    again(panel.engine, lambda session: answers.keep(session, answer_id, answer))

@@ -67,11 +67,17 @@ def resource(tag: str) -> APIRouter:
 
 
 def needs(
-    scope: str | None, *codes: str, changes: bool = False, once: bool = False, edits: bool = False
+    scope: str | None,
+    *codes: str,
+    changes: bool = False,
+    once: bool = False,
+    edits: bool = False,
+    answers: dict[int | str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return what a route says of itself: its scope and the problems it can answer with, besides the common ones.
 
-    `changes` where it writes, `once` where it takes an Idempotency-Key, `edits` where it takes If-Match.
+    `changes` where it writes, `once` where it takes an Idempotency-Key, `edits` where it takes If-Match. `answers` are
+    what it answers that is no JSON.
     """
     given = ["key_missing", "key_unknown", "key_expired", "key_revoked", "key_account_closed", "key_not_from_here"]
     given += ["scope_missing", "too_many_requests", "store_unavailable", "invalid", "not_found", *codes]
@@ -86,7 +92,7 @@ def needs(
     extra: dict[str, Any] = {"security": [{"key": []}]}
     if scope is not None:
         extra["x-scope"] = scope
-    return {"openapi_extra": extra, "responses": _responses(given)}
+    return {"openapi_extra": extra, "responses": _responses(given) | (answers or {})}
 
 
 def number_of(cursor: str) -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
-from sqlmodel import Session
 from starlette.responses import Response
 
-from billing import topups
+from billing import moves
+from billing.store import reading
 from web.api.auth import Asking
-from web.api.once import IdempotencyKey, Moved, once
+from web.api.once import IdempotencyKey, once
 from web.api.problems import Problem
 from web.api.routes import AccountId, needs, resource
 from web.api.shapes import Amount, Body, Currency, Positive, Reason, Shape, amount
@@ -61,29 +60,34 @@ async def add_topup(
     """
     panel = panel_of(request)
 
-    def act(session: Session, operation: str) -> Moved:
-        account = caller.reach.see_below(session, account_id)
-        if not caller.reach.whole and account.parent_id != caller.reach.account_id:
-            raise Problem("not_allowed", "This account's money comes from the reseller right above it.")
-        check_currency(body.currency, account.currency)
-        done = topups.top_up(
-            session,
+    def check() -> str:
+        with reading(panel.engine) as session:
+            account = caller.reach.see_below(session, account_id)
+            if not caller.reach.whole and account.parent_id != caller.reach.account_id:
+                raise Problem("not_allowed", "This account's money comes from the reseller right above it.")
+            check_currency(body.currency, account.currency)
+            return account.currency
+
+    async def act(operation: str) -> TopUpShape:
+        currency = await run_in_threadpool(check)
+        moved = await moves.pay_in(
+            panel.engine,
+            panel.credit,
             account_id,
             body.amount,
             operation=operation,
             actor=caller.actor,
             reason=body.reason,
-            now=panel.clock.now(),
+            clock=panel.clock,
         )
-        told: dict[str, Any] = TopUpShape(
-            operation=done.operation,
+        return TopUpShape(
+            operation=operation,
             account_id=account_id,
-            amount=amount(done.amount_micros),
-            balance=amount(done.balance_micros),
-            currency=account.currency,
+            amount=amount(moved.done.amount_micros),
+            balance=amount(moved.done.balance_micros),
+            currency=currency,
             reason=body.reason,
-        ).model_dump(mode="json")
-        return Moved(told, done.applied)
+        )
 
     return await once(request, caller, idempotency_key, (body.amount, body.currency, body.reason), act)
 
