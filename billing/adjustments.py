@@ -163,6 +163,8 @@ def _reverse(session: Session, transaction_id: int, order: _Order) -> tuple[dict
     undone = session.exec(select(LedgerTransaction).where(LedgerTransaction.id == transaction_id)).one()
     if undone.reverses_id is not None:
         return {"refused": f"transaction {transaction_id} is itself a reversal; post anew instead"}, ()
+    if undone.kind == "correction":
+        return {"refused": f"transaction {transaction_id} corrects a call: undo its re-rating instead"}, ()
     takes = takes_of(session, transaction_id)
     # With the wallets locked nobody reverses the same transaction at this moment: the look below stays true.
     purses = lock_wallets(session, sorted(takes))

@@ -17,7 +17,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from billing.charges import rate_of, talk_of
 from billing.credit.store import CreditStore, OpenHold, WalletView
-from billing.models import Cdr, Charge, LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
+from billing.models import Cdr, Charge, Correction, LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
 from rating.money import format_amount
 from rating.pricing import cost_ms
 from rating.tariff import Rate
@@ -29,7 +29,7 @@ RATES_KEPT = 10_000
 LOOKS = 3
 """The live store moves while it is read: what is wrong must be wrong each time."""
 LOOK_AGAIN_S = 0.05
-GUARDS = ("posting", "ledger_transaction", "audit", "cdr", "charge", "exchange_rate")
+GUARDS = ("posting", "ledger_transaction", "audit", "cdr", "charge", "correction", "exchange_rate")
 """The tables whose history triggers protect."""
 
 
@@ -139,6 +139,35 @@ _LOOKS = (
            LEFT JOIN charge h ON h.call_id = c.call_id AND h.level = 0
            WHERE c.cost_micros <> coalesce(h.amount_micros, 0) ORDER BY c.call_id""",
     ),
+    _Look(
+        5,
+        "Transaction {0}: the corrections of its call and its postings on wallet {1} differ by {2} micro-units.",
+        """SELECT transaction_id, wallet_id, sum(amount) FROM (
+             SELECT transaction_id, wallet_id, before_micros - after_micros AS amount FROM correction
+             UNION ALL
+             SELECT transaction_id, to_wallet_id, after_micros - before_micros FROM correction
+             UNION ALL
+             SELECT p.transaction_id, p.wallet_id, -p.amount_micros FROM posting p
+             JOIN ledger_transaction t ON t.id = p.transaction_id
+             WHERE t.kind = 'correction' OR t.id IN (SELECT transaction_id FROM correction)
+           ) AS both_sides GROUP BY transaction_id, wallet_id HAVING sum(amount) <> 0 ORDER BY transaction_id""",
+    ),
+    _Look(
+        5,
+        "Correction {0} of call {1} begins at {2} micro-units, but what stood before it is {3}.",
+        """SELECT id, call_id, before_micros, stood FROM (
+             SELECT n.id, n.call_id, n.before_micros, coalesce(
+               lag(n.after_micros) OVER (PARTITION BY n.call_id, n.level ORDER BY n.id), h.amount_micros) AS stood
+             FROM correction n LEFT JOIN charge h ON h.call_id = n.call_id AND h.level = n.level
+           ) AS chain WHERE stood IS NULL OR before_micros <> stood ORDER BY id""",
+    ),
+    _Look(
+        5,
+        "Correction {0} of call {1} takes correction {2} back, but not to what stood before that.",
+        """SELECT n.id, n.call_id, o.id FROM correction n JOIN correction o ON o.id = n.undoes_id
+           WHERE n.after_micros <> o.before_micros OR n.call_id <> o.call_id OR n.level <> o.level
+              OR n.run_id <> o.run_id ORDER BY n.id""",
+    ),
 )
 
 _GUARDS_ON = {
@@ -201,17 +230,23 @@ def _count(session: Session, table: type[SQLModel]) -> int:
 
 
 def _reprice_all(session: Session) -> list[Finding]:
-    """Price each charge again from its stored facts, page by page."""
-    findings: list[Finding] = []
+    """Price each charge, and each correction of one, again from its stored facts, page by page."""
     rates: dict[bytes, Rate] = {}
-    asked = select(Charge.id, Charge.call_id, Charge.amount_micros, col(Charge.facts)).order_by(col(Charge.id))
-    last = 0
-    while page := session.exec(asked.where(col(Charge.id) > last).limit(PAGE)).all():
-        for charge_id, call_id, amount_micros, facts in page:
-            last = charge_id or 0
+    of_charges = select(Charge.id, Charge.call_id, Charge.amount_micros, col(Charge.facts))
+    of_corrections = select(Correction.id, Correction.call_id, Correction.after_micros, col(Correction.facts))
+    findings = _reprice_each(session, "charge", of_charges, col(Charge.id), rates)
+    return [*findings, *_reprice_each(session, "correction", of_corrections, col(Correction.id), rates)]
+
+
+def _reprice_each(session: Session, what: str, asked: Any, key: Any, rates: dict[bytes, Rate]) -> list[Finding]:
+    findings: list[Finding] = []
+    asked, last = asked.order_by(key).limit(PAGE), 0
+    while page := session.exec(asked.where(key > last)).all():
+        for row_id, call_id, amount_micros, facts in page:
+            last = row_id
             says = _reprice(facts, amount_micros, rates)
             if says and len(findings) < MOST_FINDINGS:
-                findings.append(Finding(6, f"Call {call_id}, charge {charge_id}: {says}."))
+                findings.append(Finding(6, f"Call {call_id}, {what} {row_id}: {says}."))
     return findings
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Generic, TypeVar
@@ -54,6 +54,10 @@ class PrefixMap(Generic[T]):
         """Return the number of prefixes."""
         return len(self._values)
 
+    def values(self) -> Iterable[T]:
+        """Return every value."""
+        return self._values.values()
+
     def longest(self, number: str) -> T | None:
         """Return the value of the longest prefix of `number`; the empty prefix matches everything.
 
@@ -96,6 +100,12 @@ class RateMap:
     def __len__(self) -> int:
         """Return the number of prefixes."""
         return len(self._scheduled) or len(self._always)
+
+    def __iter__(self) -> Iterator[Rate]:
+        """Return every rate, past and scheduled ones too."""
+        if self._scheduled:
+            return (rate for versions in self._scheduled.values() for rate in versions)
+        return iter(self._always.values())
 
     def longest(self, number: str, at: datetime) -> Rate | None:
         """Return the rate of the longest prefix of `number` that is in force; as `PrefixMap.longest` reads a number."""

@@ -25,6 +25,13 @@ from billing.models.plans import (
     AccountRate,
     TariffMarkup,
 )
+from billing.models.rerating import (
+    Beyond,
+    Correction,
+    RerateChange,
+    RerateRun,
+    RunStatus,
+)
 from billing.models.resellers import (
     TariffOwner,
 )
@@ -63,10 +70,12 @@ __all__ = [
     "ApiAnswer",
     "ApiKey",
     "AuditRow",
+    "Beyond",
     "BillingMode",
     "Cdr",
     "Channel",
     "Charge",
+    "Correction",
     "Delivery",
     "DeliveryState",
     "Event",
@@ -82,6 +91,9 @@ __all__ = [
     "Posting",
     "RateRow",
     "RecoveryCode",
+    "RerateChange",
+    "RerateRun",
+    "RunStatus",
     "SecondFactor",
     "SwitchCdr",
     "Tariff",

@@ -1,0 +1,149 @@
+"""Price past charges at other rates: plain tariffs in columns, accounts with prices of their own one by one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from billing.catalogue import Catalogue, Party, TariffBook
+from billing.cdrs import talk_facts
+from billing.models import Cdr, Charge
+from billing.plans.lookup import NoExchange, find_price
+from rating.bulk import BARRED, NO_RATE, SCHEMA, TOO_LARGE, BulkBook
+from rating.errors import AmountError
+from rating.prefixes import RateMap
+from rating.pricing import charged
+from rating.tariff import Rate
+
+NO_TARIFF, NO_EXCHANGE, SPECIAL, UNREADABLE = "no_tariff", "no_exchange", "special", "unreadable"
+WHY = {
+    NO_TARIFF: "the tariff is not there any more",
+    NO_RATE: "the tariff has no rate for the number at that time",
+    BARRED: "the tariff bars the number",
+    TOO_LARGE: "the price would be too large to keep",
+    NO_EXCHANGE: "the tariff has another currency, and no exchange rate is known for that time",
+    SPECIAL: "priced with something a re-rating cannot repeat, such as a bundle",
+    UNREADABLE: "the stored facts cannot be read",
+}
+"""Why a charge has no other price."""
+_KNOWN = {"tariff", "tariff_id", "version", "rate", "billable_s", "billable_ms", "answered_at", "plan"}
+"""What a charge may say of itself for its price to follow from tariff, plan and talk alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repriced:
+    """What a charge would cost, and the facts that price it again."""
+
+    amount_micros: int
+    billed_s: int
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    place: int
+    cdr: Cdr
+    book: TariffBook
+
+
+class Pricer:
+    """Prices at the rates of a catalogue, as the controller would have."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._in_bulk: dict[int, BulkBook] = {}
+
+    def price(
+        self, rows: Sequence[tuple[Cdr, Charge]], to_tariff_id: int | None
+    ) -> tuple[list[Repriced | str], dict[int, int]]:
+        """Return for each charge its new price, or a word of `WHY`; and the versions of the tariffs that were used."""
+        told: list[Repriced | str] = [""] * len(rows)
+        plain: defaultdict[int, list[_Asked]] = defaultdict(list)
+        used: dict[int, int] = {}
+        for place, (cdr, charge) in enumerate(rows):
+            found = self._book_of(charge, to_tariff_id)
+            if isinstance(found, str):
+                told[place] = found
+                continue
+            used[found.id] = found.version
+            asked = _Asked(place, cdr, found)
+            party = self.catalogue.parties.get(charge.account_id)
+            if party is None or party.currency != charge.currency:
+                told[place] = UNREADABLE
+            elif party.plan is None and found.sales is None and found.currency == charge.currency:
+                plain[found.id].append(asked)
+            else:
+                told[place] = self._one(asked, replace(party, tariff_id=found.id))
+        for tariff_id, together in plain.items():
+            for asked, price in zip(together, self._many(tariff_id, together), strict=True):
+                told[asked.place] = price
+        return told, used
+
+    def _book_of(self, charge: Charge, to_tariff_id: int | None) -> TariffBook | str:
+        facts = charge.facts
+        if not isinstance(facts, dict) or not isinstance(facts.get("tariff_id"), int):
+            return UNREADABLE
+        if not set(facts) <= _KNOWN:
+            return SPECIAL
+        book = self.catalogue.tariffs.get(facts["tariff_id"] if to_tariff_id is None else to_tariff_id)
+        return NO_TARIFF if book is None else book
+
+    def _one(self, asked: _Asked, party: Party) -> Repriced | str:
+        cdr = asked.cdr
+        found = find_price(self.catalogue, party, dialled(cdr), cdr.offered_at)
+        if found is None:
+            return NO_RATE
+        if isinstance(found, NoExchange):
+            return NO_EXCHANGE
+        if found.rate.barred:
+            return BARRED
+        try:
+            prices = charged(found.rate, cdr.billable_ms, cdr.answered_at)
+        except AmountError:
+            return TOO_LARGE
+        return _repriced(asked, found.rate, prices, found.plan)
+
+    def _many(self, tariff_id: int, together: list[_Asked]) -> list[Repriced | str]:
+        bulk = self._in_bulk.get(tariff_id)
+        if bulk is None:
+            rates = self.catalogue.tariffs[tariff_id].rates
+            assert isinstance(rates, RateMap)  # noqa: S101 - a catalogue in memory has them
+            bulk = self._in_bulk[tariff_id] = BulkBook(rates)
+        cdrs = [asked.cdr for asked in together]
+        calls = pl.DataFrame(
+            {
+                "number": [dialled(cdr) for cdr in cdrs],
+                "offered_at": [cdr.offered_at for cdr in cdrs],
+                "answered_at": [cdr.answered_at for cdr in cdrs],
+                "talk_ms": [cdr.billable_ms if cdr.answered_at else 0 for cdr in cdrs],
+            },
+            SCHEMA,
+        )
+        told: list[Repriced | str] = []
+        priced = bulk.price(calls).frame
+        for asked, (place, cost_micros, priced_ms, billed_ms, why) in zip(together, priced.iter_rows(), strict=True):
+            rate = None if place is None else bulk.rates[place]
+            told.append(why if rate is None or why else _repriced(asked, rate, (cost_micros, priced_ms, billed_ms)))
+        return told
+
+
+def dialled(cdr: Cdr) -> str:
+    """Return the number that was called, as tariffs know it."""
+    return cdr.callee.removeprefix("+")
+
+
+def _repriced(asked: _Asked, rate: Rate, prices: tuple[int, int, int], plan: dict[str, Any] | None = None) -> Repriced:
+    cost_micros, priced_ms, billed_ms = prices
+    facts = {
+        "tariff": asked.book.name,
+        "tariff_id": asked.book.id,
+        "version": asked.book.version,
+        "rate": rate.facts(),
+        **talk_facts(rate, priced_ms, asked.cdr.answered_at or asked.cdr.offered_at),
+        **({"plan": plan} if plan else {}),
+    }
+    return Repriced(cost_micros, -(-billed_ms // 1000), facts)
