@@ -156,7 +156,7 @@ def find_listener(session: Session, listener_id: int) -> ListenerView:
 
 def new_secret(ids: Ids) -> str:
     """Return a secret as Standard Webhooks writes it: 256 bits, base64."""
-    raw = base64.urlsafe_b64decode(ids.secret() + "==")[:32].ljust(32, b"\0")
+    raw = base64.urlsafe_b64decode(ids.secret() + "==")[-32:].rjust(32, b"\0")
     return SECRET_BEGINS + base64.b64encode(raw).decode()
 
 
