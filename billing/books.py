@@ -17,7 +17,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from billing.charges import rate_of, talk_of
 from billing.credit.store import CreditStore, OpenHold, WalletView
-from billing.models import Cdr, Charge, Correction, LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
+from billing.models import CallCost, Cdr, Charge, Correction, LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
 from rating.money import format_amount
 from rating.pricing import cost_ms
 from rating.tariff import Rate
@@ -29,7 +29,7 @@ RATES_KEPT = 10_000
 LOOKS = 3
 """The live store moves while it is read: what is wrong must be wrong each time."""
 LOOK_AGAIN_S = 0.05
-GUARDS = ("posting", "ledger_transaction", "audit", "cdr", "charge", "correction", "exchange_rate")
+GUARDS = ("posting", "ledger_transaction", "audit", "cdr", "charge", "correction", "exchange_rate", "call_cost")
 """The tables whose history triggers protect."""
 
 
@@ -121,6 +121,10 @@ _LOOKS = (
              SELECT c.transaction_id, h.wallet_id, -h.amount_micros AS amount FROM charge h JOIN cdr c USING (call_id)
              UNION ALL
              SELECT c.transaction_id, h.to_wallet_id, h.amount_micros FROM charge h JOIN cdr c USING (call_id)
+             UNION ALL
+             SELECT c.transaction_id, k.wallet_id, -k.amount_micros FROM call_cost k JOIN cdr c USING (call_id)
+             UNION ALL
+             SELECT c.transaction_id, k.to_wallet_id, k.amount_micros FROM call_cost k JOIN cdr c USING (call_id)
              UNION ALL
              SELECT p.transaction_id, p.wallet_id, -p.amount_micros FROM posting p
              JOIN ledger_transaction t ON t.id = p.transaction_id WHERE t.kind = 'call'
@@ -235,7 +239,8 @@ def _reprice_all(session: Session) -> list[Finding]:
     of_charges = select(Charge.id, Charge.call_id, Charge.amount_micros, col(Charge.facts))
     of_corrections = select(Correction.id, Correction.call_id, Correction.after_micros, col(Correction.facts))
     findings = _reprice_each(session, "charge", of_charges, col(Charge.id), rates)
-    return [*findings, *_reprice_each(session, "correction", of_corrections, col(Correction.id), rates)]
+    findings += _reprice_each(session, "correction", of_corrections, col(Correction.id), rates)
+    return [*findings, *_reprice_costs(session, rates)]
 
 
 def _reprice_each(session: Session, what: str, asked: Any, key: Any, rates: dict[bytes, Rate]) -> list[Finding]:
@@ -247,6 +252,20 @@ def _reprice_each(session: Session, what: str, asked: Any, key: Any, rates: dict
             says = _reprice(facts, amount_micros, rates)
             if says and len(findings) < MOST_FINDINGS:
                 findings.append(Finding(6, f"Call {call_id}, {what} {row_id}: {says}."))
+    return findings
+
+
+def _reprice_costs(session: Session, rates: dict[bytes, Rate]) -> list[Finding]:
+    """Price what carriers charge again, in the same way."""
+    findings: list[Finding] = []
+    asked = select(CallCost.call_id, CallCost.amount_micros, col(CallCost.facts)).order_by(col(CallCost.call_id))
+    last = ""
+    while page := session.exec(asked.where(col(CallCost.call_id) > last).limit(PAGE)).all():
+        for call_id, amount_micros, facts in page:
+            last = call_id
+            says = _reprice(facts, amount_micros, rates)
+            if says and len(findings) < MOST_FINDINGS:
+                findings.append(Finding(6, f"Call {call_id}, what its carrier charges: {says}."))
     return findings
 
 

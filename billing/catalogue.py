@@ -6,7 +6,7 @@ An immutable snapshot in memory with a version; a controller loads it anew when 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -29,7 +29,19 @@ from billing.models import (
     WalletKind,
     id_of,
 )
-from billing.plans.reading import Exchanges, Plan, Rates, Sale, read_exchanges, read_plans, read_sales
+from billing.plans.margins import Least
+from billing.plans.reading import (
+    Carried,
+    Exchanges,
+    Plan,
+    Rates,
+    Sale,
+    read_exchanges,
+    read_least,
+    read_plans,
+    read_routes,
+    read_sales,
+)
 from rating.parts import Rounding, RoundingMode, When
 from rating.prefixes import PrefixMap, RateMap
 from rating.tariff import Rate
@@ -38,6 +50,7 @@ from rating.terms import terms_of
 MOST_LEVELS = 32
 """A chain of payers is never longer; a longer one is a circle."""
 NO_ROUNDING = Rounding()
+NO_ROUTES: PrefixMap[Carried] = PrefixMap({})
 VERSION_KEY = "catalogue"
 """The row of `meta` that counts changes."""
 
@@ -82,6 +95,8 @@ class TariffBook:
     rates: Rates
     rounding: Rounding = NO_ROUNDING
     sales: PrefixMap[Sale] | None = None
+    least: Least | None = None
+    """What a call sold in it must earn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +114,7 @@ class Catalogue:
     """The (IP version, length) of the source addresses that name a payer, the longest first."""
     parents: Mapping[int, int] = field(default_factory=dict, repr=False)
     exchanges: Exchanges = field(default_factory=dict, repr=False)
+    routes: PrefixMap[Carried] = field(default=NO_ROUTES, repr=False)
 
     def payers(self, account_id: int) -> tuple[Party, ...]:
         """Return who pays for an account's calls, the account first; nobody where there is no such account."""
@@ -139,6 +155,7 @@ def load_catalogue(
         networks=_networks(chains),
         parents=parents,
         exchanges=read_exchanges(session),
+        routes=read_routes(session),
     )
 
 
@@ -217,7 +234,7 @@ def _tariffs(
     session: Session, known: Mapping[int, TariffBook], rates: Callable[[Session, Tariff], Rates] | None
 ) -> dict[int, TariffBook]:
     tariffs: dict[int, TariffBook] = {}
-    sales = read_sales(session)
+    sales, leasts = read_sales(session), read_least(session)
     for row in session.exec(select(Tariff)):
         tariff_id, book = id_of(row), known.get(id_of(row))
         if book is None or (book.version, book.name, book.currency) != (row.version, row.name, row.currency):
@@ -225,7 +242,8 @@ def _tariffs(
             found = rates(session, row) if rates else _rates(session, tariff_id)
             sold = sales.get(tariff_id)
             book = TariffBook(tariff_id, row.name, row.version, row.currency, found, rounding, sold)
-        tariffs[tariff_id] = book
+        least = leasts.get(tariff_id)
+        tariffs[tariff_id] = book if book.least == least else replace(book, least=least)
     return tariffs
 
 

@@ -16,7 +16,7 @@ from billing.errors import NotFound
 from billing.events.emit import emit
 from billing.events.kinds import EventKind
 from billing.ledger import PAGE, Applied, Draft, Entry, post_many, reserve_ids
-from billing.models import Cdr, Charge, Posting
+from billing.models import CallCost, Cdr, Charge, Posting
 from billing.store import insert_or_skip
 from rating.money import format_amount
 
@@ -24,10 +24,12 @@ __all__ = [
     "MOST_CALL_ID",
     "EndedCall",
     "EndedCharge",
+    "EndedCost",
     "Settled",
     "applied_before",
     "explain",
     "find_cdr",
+    "find_cost",
     "list_cdrs",
     "reprice",
     "settle",
@@ -66,6 +68,19 @@ class EndedCharge:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedCost:
+    """What the carrier of a call charges the operator: out of one ledger account, into another."""
+
+    carrier_id: int
+    wallet_id: int
+    to_wallet_id: int
+    amount_micros: int
+    currency: str
+    billed_s: int
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class EndedCall:
     """A call that is over, answered or not, refused included: all that its record needs.
 
@@ -93,6 +108,7 @@ class EndedCall:
     billable_ms: int
     estimated: bool
     charges: tuple[EndedCharge, ...] = ()
+    cost: EndedCost | None = None
 
     def __post_init__(self) -> None:
         """Refuse an id that is no key, a time without a zone, and a charge that would pay the caller."""
@@ -111,13 +127,18 @@ class EndedCall:
         for name in _TIMES:
             moment = data[name]
             data[name] = moment and moment.astimezone(UTC).isoformat()
+        cost = self.cost
+        data["cost"] = cost and {name: getattr(cost, name) for name in cost.__slots__}
         data["charges"] = [{name: getattr(charge, name) for name in charge.__slots__} for charge in self.charges]
         return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EndedCall:
         """Read what `to_json` wrote. Raises `ValueError`, `TypeError` or `KeyError` for anything else."""
-        given = {name: data[name] for name in (field.name for field in fields(cls))}
+        # A journal of an earlier version knows no cost.
+        given = {"cost": None} | {name: data[name] for name in (field.name for field in fields(cls)) if name != "cost"}
+        if data.get("cost"):
+            given["cost"] = EndedCost(**data["cost"])
         for name in _TIMES:
             given[name] = given[name] and datetime.fromisoformat(given[name])
         given["charges"] = tuple(EndedCharge(**charge) for charge in given["charges"])
@@ -145,7 +166,7 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     """
     # One order for all, so that two batches with the same calls wait for each other only one way.
     unique = dict(sorted({call.call_id: call for call in reversed(calls)}.items()))
-    paid = [call_id for call_id, call in unique.items() if any(charge.amount_micros for charge in call.charges)]
+    paid = [call_id for call_id, call in unique.items() if _moves_money(call)]
     ids = dict(zip(paid, reserve_ids(session, len(paid)) if paid else (), strict=True))
     rows = [_record(call, ids.get(call_id)) for call_id, call in unique.items()]
     written = set(insert_or_skip(session, Cdr, rows, "call_id"))
@@ -155,6 +176,9 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     again = applied_before(session, known)
     applied = post_many(session, drafts, now=now)
     charges = [row for call in fresh for row in _charges(call)]
+    costs = [_cost(call.call_id, call.cost) for call in fresh if call.cost is not None]
+    if costs:
+        session.execute(insert(CallCost.__table__), costs)  # type: ignore[attr-defined] # as above
     if charges:
         session.execute(insert(Charge.__table__), charges)  # type: ignore[attr-defined] # the table, not the mapper: bulk
     emit(session, EventKind.CALL_ENDED, ((call.call_id, call.account_id, _told(call)) for call in fresh), now=now)
@@ -193,6 +217,11 @@ def find_cdr(session: Session, call_id: str) -> tuple[Cdr, list[Charge]]:
     return record, list(session.exec(charges).all())
 
 
+def find_cost(session: Session, call_id: str) -> CallCost | None:
+    """Return what the carrier charges for a call; None where that is not known."""
+    return session.get(CallCost, call_id)
+
+
 def _record(call: EndedCall, transaction_id: int | None) -> dict[str, Any]:
     return {
         "call_id": call.call_id,
@@ -229,6 +258,14 @@ def _charges(call: EndedCall) -> list[dict[str, Any]]:
     ]
 
 
+def _moves_money(call: EndedCall) -> bool:
+    return any(charge.amount_micros for charge in call.charges) or bool(call.cost and call.cost.amount_micros)
+
+
+def _cost(call_id: str, cost: EndedCost) -> dict[str, Any]:
+    return {"call_id": call_id, **{name: getattr(cost, name) for name in cost.__slots__}}
+
+
 def _draft(call: EndedCall, transaction_id: int) -> Draft:
     entries: list[Entry] = []
     for charge in call.charges:
@@ -237,6 +274,12 @@ def _draft(call: EndedCall, transaction_id: int) -> Draft:
                 Entry(charge.wallet_id, -charge.amount_micros, call.call_id, charge.currency),
                 Entry(charge.to_wallet_id, charge.amount_micros, None, charge.currency),
             )
+    cost = call.cost
+    if cost is not None and cost.amount_micros:
+        entries += (
+            Entry(cost.wallet_id, -cost.amount_micros, None, cost.currency),
+            Entry(cost.to_wallet_id, cost.amount_micros, None, cost.currency),
+        )
     return Draft(f"call:{call.call_id}", "call", tuple(entries), f"switch:{call.switch}", id=transaction_id)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -131,3 +132,54 @@ def behind(charge: Charged) -> list[str]:
     sold = f"Sold at the prices of tariff {markup['from']}, version {markup['from_version']}"
     rounding = f"prices rounded {mode} to {markup['decimals']} decimals"
     return [f"{sold}, plus {markup['percent']} %{least}{scope}; {rounding}."]
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """What a call earned: the operator's income less what the carrier charges, in the currency of the income.
+
+    `percent` is of the income, to one decimal, downwards; "" where nothing came in.
+    """
+
+    micros: int
+    currency: str
+    percent: str
+
+
+def margin_of(income_micros: int, currency: str, cost: Charged) -> Margin | None:
+    """Return what a call earned; None where the carrier's currency could not be converted at its offer."""
+    worth = Fraction(1)
+    if cost.currency != currency:
+        exchange = cost.facts.get("exchange")
+        if not exchange or exchange["to"] != currency:
+            return None
+        worth = Fraction(exchange["value"])
+    # To the micro-unit, against us.
+    spent = -((-cost.amount_micros * worth.numerator) // worth.denominator)
+    earned = income_micros - spent
+    tenths = earned * 1000 // income_micros if income_micros else 0
+    percent = f"{'-' if tenths < 0 else ''}{abs(tenths) // 10}.{abs(tenths) % 10}" if income_micros else ""
+    return Margin(earned, currency, percent)
+
+
+def explain_cost(cost: Charged, charges: Sequence[Charged]) -> list[str]:
+    """Say what the carrier charges for a call, and what it earned; for the operator alone."""
+    facts = cost.facts
+    rate = Rate.from_facts(facts["rate"])
+    talk_ms, answered_at = talk_of(facts)
+    priced = price_ms(rate, talk_ms, at=answered_at)
+    said = [f"Carrier {facts['carrier']}, tariff {facts['tariff']}, version {facts['version']}, prefix {rate.prefix}."]
+    said.append(f"{seconds_of(talk_ms)} s of talk, billed by the carrier as {seconds_of(priced.billed_ms)} s.")
+    for line in priced.lines:
+        talk = f"{line.seconds} s at " if line.seconds else ""
+        said.append(f"{talk}{line.what}: {line.amount} {cost.currency}")
+    said.append(f"Carrier cost: {format_amount(cost.amount_micros)} {cost.currency}")
+    if not charges:
+        return said
+    margin = margin_of(charges[-1].amount_micros, charges[-1].currency, cost)
+    if margin is None:
+        said.append(f"Margin: not known, {cost.currency} was not converted at the offer.")
+        return said
+    percent = f", {margin.percent} % of the price" if margin.percent else ""
+    said.append(f"Margin: {format_amount(margin.micros)} {margin.currency}{percent}")
+    return said

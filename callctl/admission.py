@@ -9,17 +9,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from billing.catalogue import Catalogue, Party
-from billing.cdrs import EndedCharge, talk_facts
+from billing.cdrs import EndedCharge, EndedCost, talk_facts
 from billing.credit.store import Days, Share
 from billing.limits import day_of, hours_allow
 from billing.models import AccountStatus, IdentityKind
 from billing.plans.lookup import NoExchange, find_price
 from callctl import refusals
+from callctl.costs import Carriage, earns_enough, find_carriage
 from callctl.switches.base import CallOffered, Direction, Refusal
 from rating.errors import RatingError
 from rating.pricing import afford, band_changes, billable_ms, closing, cost, cost_ms, longest
 from rating.tariff import Rate
 
+RING_S = 90.0
+"""How long a phone may ring, where nobody says otherwise."""
 BY_WORD = {
     kind.value: kind for kind in (IdentityKind.SIP_USER, IdentityKind.SOURCE_ADDRESS, IdentityKind.CALLER_NUMBER)
 }
@@ -79,6 +82,8 @@ class Terms:
 
     levels: tuple[Level, ...]
     moments: tuple[datetime, ...] = ()
+    carriage: Carriage | None = None
+    """Who carries the call, and what it charges the operator."""
     _facts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def facts(self) -> str:
@@ -169,6 +174,10 @@ class Terms:
         """Price a call that is over, once and exactly, at every level."""
         return tuple(_charge(level, talk_ms, answered_at) for level in self.levels)
 
+    def cost(self, talk_ms: int, answered_at: datetime) -> EndedCost | None:
+        """Return what the carrier charges for a call that is over; None where that is not known."""
+        return self.carriage.cost(talk_ms, answered_at) if self.carriage else None
+
     def _times(self) -> tuple[datetime | None, ...]:
         return self.moments or (None,)
 
@@ -231,7 +240,7 @@ def payers(catalogue: Catalogue, offer: CallOffered) -> tuple[Party, ...] | None
     return catalogue.chain(known, dialled(value) if known is IdentityKind.CALLER_NUMBER else value)
 
 
-def decide(catalogue: Catalogue, offer: CallOffered) -> Terms | Refused:
+def decide(catalogue: Catalogue, offer: CallOffered, *, ring_s: float = RING_S) -> Terms | Refused:
     """Find who pays and at what rates, or why not. Money and limits are the credit store's to check."""
     chain = payers(catalogue, offer)
     if not chain:
@@ -240,11 +249,22 @@ def decide(catalogue: Catalogue, offer: CallOffered) -> Terms | Refused:
     number = dialled(offer.callee)
     if (refusal := _refusal_of(chain, offer, number)) is not None:
         return Refused(refusal, payer)
-    return price_chain(catalogue, chain, number, offer.at)
+    return price_chain(catalogue, chain, number, offer.at, ring_s=ring_s, routed=offer.direction is Direction.OUTBOUND)
 
 
-def price_chain(catalogue: Catalogue, chain: tuple[Party, ...], number: str, at: datetime) -> Terms | Refused:
-    """Find the rates at which a chain of payers would call a number at this time, or why there are none."""
+def price_chain(
+    catalogue: Catalogue,
+    chain: tuple[Party, ...],
+    number: str,
+    at: datetime,
+    *,
+    ring_s: float = RING_S,
+    routed: bool = True,
+) -> Terms | Refused:
+    """Find the rates at which a chain of payers would call a number at this time, or why there are none.
+
+    `routed`: a carrier is paid for the call; what it may be answered at within `ring_s` must earn enough then.
+    """
     payer = chain[0].account_id
     levels = []
     for party in chain:
@@ -254,7 +274,14 @@ def price_chain(catalogue: Catalogue, chain: tuple[Party, ...], number: str, at:
         if level.rate.barred:
             return Refused(refusals.BARRED, payer, level.rate.destination)
         levels.append(level)
-    terms = Terms(tuple(levels)).at(at)
+    carriage = None
+    if routed:
+        if len(catalogue.routes):
+            carriage = find_carriage(catalogue, number, at, levels[-1].currency)
+        rates = tuple(level.rate for level in levels)
+        if not earns_enough(catalogue, chain, rates, carriage, offered_at=at, ring_s=ring_s):
+            return Refused(refusals.NO_MARGIN, payer, levels[0].rate.destination)
+    terms = Terms(tuple(levels), carriage=carriage).at(at)
     closed = terms.closed(at)
     return Refused(refusals.CLOSED, payer, closed.rate.destination) if closed else terms
 

@@ -104,6 +104,7 @@ class Call:
             "answered_at": self.answered_at.isoformat() if self.answered_at else None,
             "granted_s": self.wanted_s or self.granted_s,
             **({"moments": [moment.isoformat() for moment in self.terms.moments]} if self.terms.moments else {}),
+            **({"carriage": self.terms.carriage.facts()} if self.terms.carriage else {}),
         }
         return f'{json.dumps(own, separators=(",", ":"))[:-1]},"levels":{self.terms.facts()}}}'
 
@@ -483,6 +484,7 @@ def ended_record(call: Call, event: CallEnded) -> EndedCall:
     if call.granted_s and 0 < talk_ms - call.granted_s * 1000 <= OVERRUN_MS:
         billable_ms = call.granted_s * 1000
     charges = call.terms.charges(billable_ms, answered_at) if answered_at else ()
+    cost = call.terms.cost(talk_ms, answered_at) if answered_at else None
     reason = call.ending
     if not reason and answered_at and call.exhausted and talk_ms >= call.granted_s * 1000 - 50:
         reason = _end_of_grant(call)
@@ -506,6 +508,7 @@ def ended_record(call: Call, event: CallEnded) -> EndedCall:
         billable_ms=billable_ms,
         estimated=call.estimated,
         charges=charges,
+        cost=cost,
     )
 
 

@@ -199,7 +199,7 @@ class Controller:
         if self.catalogue is None or not self.ready:
             await self._refuse(offer, Refused(refusals.UNAVAILABLE))
             return
-        terms = decide(self.catalogue, offer)
+        terms = decide(self.catalogue, offer, ring_s=self.policy.ring_s)
         if isinstance(terms, Refused):
             await self._refuse(offer, terms)
             return

@@ -30,6 +30,7 @@ UNPRICED = {
     "destination_not_allowed": "its account may not call there",
     "outside_hours": "its account may not call at that hour",
     "no_rate": "no rate for the number",
+    "no_margin": "the call would not have earned the least margin",
     "wrong_currency": "the tariff is in another currency than the account, and there was no exchange rate",
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 from billing.credit.store import OpenHold
 from callctl.admission import Level, Terms
 from callctl.call import Call, Stage
+from callctl.costs import Carriage
 from callctl.switches.base import CallEnded, Direction, LiveCall, SwitchRecord
 
 
@@ -108,9 +109,10 @@ def rebuild(facts: str) -> Call:
             caller=data["caller"],
             callee=data["callee"],
             offered_at=datetime.fromisoformat(data["offered_at"]),
-            terms=Terms(tuple(Level.from_facts(level) for level in data["levels"])).at(
-                *(datetime.fromisoformat(moment) for moment in data.get("moments", ()))
-            ),
+            terms=Terms(
+                tuple(Level.from_facts(level) for level in data["levels"]),
+                carriage=Carriage.from_facts(data["carriage"]) if "carriage" in data else None,
+            ).at(*(datetime.fromisoformat(moment) for moment in data.get("moments", ()))),
             stage=Stage.TALKING if answered else Stage.RINGING,
             granted_s=data["granted_s"],
             answered_at=datetime.fromisoformat(answered) if answered else None,

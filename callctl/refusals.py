@@ -23,5 +23,7 @@ TOO_MANY_CALLS = Refusal("too_many_calls", 503, 34)
 TOO_FAST = Refusal("too_fast", 503, 34)
 WRONG_CURRENCY = Refusal("wrong_currency", 503, 41)
 """The tariff is in another currency, and nobody has set an exchange rate."""
+NO_MARGIN = Refusal("no_margin", 503, 41)
+"""The call would not earn what the account or the tariff must earn."""
 UNAVAILABLE = Refusal("unavailable", 503, 41)
 """We cannot tell whether the money is there (credit store down, journal unwritable): fail closed."""

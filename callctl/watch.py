@@ -219,7 +219,7 @@ class Watch:
             seen.caller,
             seen.callee,
         )
-        terms = decide(its.catalogue, offer) if its.catalogue else None
+        terms = decide(its.catalogue, offer, ring_s=its.policy.ring_s) if its.catalogue else None
         if terms is None or isinstance(terms, Refused):
             return None
         return Call(

@@ -9,6 +9,12 @@ from billing.models.access import (
 from billing.models.alerts import (
     Alert,
 )
+from billing.models.carriers import (
+    CallCost,
+    Carrier,
+    MinMargin,
+    Route,
+)
 from billing.models.events import (
     Channel,
     Delivery,
@@ -72,6 +78,8 @@ __all__ = [
     "AuditRow",
     "Beyond",
     "BillingMode",
+    "CallCost",
+    "Carrier",
     "Cdr",
     "Channel",
     "Charge",
@@ -86,6 +94,7 @@ __all__ = [
     "Listener",
     "ListenerKind",
     "Meta",
+    "MinMargin",
     "Operation",
     "OutboxRow",
     "Posting",
@@ -93,6 +102,7 @@ __all__ = [
     "RecoveryCode",
     "RerateChange",
     "RerateRun",
+    "Route",
     "RunStatus",
     "SecondFactor",
     "SwitchCdr",

@@ -31,8 +31,8 @@ def set_markup(
 
     Raises `NotFound` for a tariff, and `Refused` for another currency or a circle.
     """
-    _check_prefix(prefix)
-    sold, bought = _tariff(session, tariff), _tariff(session, source)
+    check_prefix(prefix)
+    sold, bought = find_tariff(session, tariff), find_tariff(session, source)
     if sold.currency != bought.currency:
         raise Refused(
             f"{tariff!r} is in {sold.currency}, {source!r} in {bought.currency}: a mark-up keeps the currency"
@@ -50,12 +50,12 @@ def set_markup(
     row.decimals, row.mode = markup.decimals, markup.mode.value
     session.add(row)
     _next_version(session, sold)
-    _done(session, "tariff.markup", f"tariff:{sold.id}", before, _markup_facts(row), actor=actor, now=now)
+    done(session, "tariff.markup", f"tariff:{sold.id}", before, _markup_facts(row), actor=actor, now=now)
 
 
 def remove_markup(session: Session, tariff: str, prefix: str, *, actor: str, now: datetime) -> None:
     """Let a tariff sell the numbers of a prefix at another one's prices no more. Raises `NotFound`."""
-    sold = _tariff(session, tariff)
+    sold = find_tariff(session, tariff)
     wanted = (TariffMarkup.tariff_id == sold.id, TariffMarkup.prefix == prefix)
     row = session.exec(select(TariffMarkup).where(*wanted)).one_or_none()
     if row is None:
@@ -63,12 +63,12 @@ def remove_markup(session: Session, tariff: str, prefix: str, *, actor: str, now
     before = _markup_facts(row)
     session.delete(row)
     _next_version(session, sold)
-    _done(session, "tariff.markup", f"tariff:{sold.id}", before, None, actor=actor, now=now)
+    done(session, "tariff.markup", f"tariff:{sold.id}", before, None, actor=actor, now=now)
 
 
 def list_markups(session: Session, tariff: str) -> list[dict[str, Any]]:
     """Return the mark-ups of a tariff, by prefix. Raises `NotFound`."""
-    sold = _tariff(session, tariff)
+    sold = find_tariff(session, tariff)
     names = dict(session.exec(select(Tariff.id, Tariff.name)).all())
     rows = select(TariffMarkup).where(TariffMarkup.tariff_id == sold.id).order_by(col(TariffMarkup.prefix))
     return [{**_markup_facts(row), "from": names[row.from_tariff_id]} for row in session.exec(rows)]
@@ -79,9 +79,9 @@ def set_discount(session: Session, account: str, prefix: str, percent: Decimal, 
 
     Raises `NotFound`, `TariffError` for a percentage that is none, `Refused` for the operator.
     """
-    _check_prefix(prefix)
+    check_prefix(prefix)
     less(percent)
-    owner = _account(session, account)
+    owner = find_owner(session, account)
     wanted = (AccountDiscount.account_id == owner.id, AccountDiscount.prefix == prefix)
     row = session.exec(select(AccountDiscount).where(*wanted)).one_or_none()
     before = {"prefix": prefix, "percent": row.percent} if row else None
@@ -92,7 +92,7 @@ def set_discount(session: Session, account: str, prefix: str, percent: Decimal, 
         session.add(row)
     elif row:
         session.delete(row)
-    _done(session, "account.discount", f"account:{owner.id}", before, after, actor=actor, now=now)
+    done(session, "account.discount", f"account:{owner.id}", before, after, actor=actor, now=now)
 
 
 def set_own_rate(session: Session, account: str, rate: Rate, *, actor: str, now: datetime) -> None:
@@ -100,7 +100,7 @@ def set_own_rate(session: Session, account: str, rate: Rate, *, actor: str, now:
 
     Raises `NotFound`, `TariffError` for what is no rate, `Refused` for the operator.
     """
-    owner = _account(session, account)
+    owner = find_owner(session, account)
     tariff = session.get(Tariff, owner.tariff_id) if owner.tariff_id is not None else None
     if tariff is not None:
         rate = replace(rate, rounding=Rounding(RoundingMode(tariff.rounding_mode), tariff.rounding_decimals))
@@ -111,24 +111,24 @@ def set_own_rate(session: Session, account: str, rate: Rate, *, actor: str, now:
     row = row or AccountRate(account_id=id_of(owner), prefix=rate.prefix, facts={})
     row.facts = rate.facts()
     session.add(row)
-    _done(session, "account.rate", f"account:{owner.id}", before, row.facts, actor=actor, now=now)
+    done(session, "account.rate", f"account:{owner.id}", before, row.facts, actor=actor, now=now)
 
 
 def remove_own_rate(session: Session, account: str, prefix: str, *, actor: str, now: datetime) -> None:
     """Take an own rate away. Raises `NotFound`."""
-    owner = _account(session, account)
+    owner = find_owner(session, account)
     wanted = (AccountRate.account_id == owner.id, AccountRate.prefix == prefix)
     row = session.exec(select(AccountRate).where(*wanted)).one_or_none()
     if row is None:
         raise NotFound(f"{account!r} has no rate of its own for the prefix {prefix!r}")
     before = dict(row.facts)
     session.delete(row)
-    _done(session, "account.rate", f"account:{owner.id}", before, None, actor=actor, now=now)
+    done(session, "account.rate", f"account:{owner.id}", before, None, actor=actor, now=now)
 
 
 def list_plan(session: Session, account: str) -> dict[str, Any]:
     """Return an account's discounts and own rates, by prefix. Raises `NotFound`."""
-    owner = _account(session, account)
+    owner = find_owner(session, account)
     discounts = select(AccountDiscount).where(AccountDiscount.account_id == owner.id)
     rates = select(AccountRate.facts).where(AccountRate.account_id == owner.id).order_by(col(AccountRate.prefix))
     return {
@@ -140,7 +140,7 @@ def list_plan(session: Session, account: str) -> dict[str, Any]:
     }
 
 
-def _done(
+def done(
     session: Session,
     action: str,
     subject: str,
@@ -150,6 +150,7 @@ def _done(
     actor: str,
     now: datetime,
 ) -> None:
+    """Write a change into the audit log, and tell the controllers."""
     audit.record(session, actor=actor, action=action, subject=subject, before=before, after=after, now=now)
     session.flush()
     bump_catalogue(session)
@@ -185,14 +186,16 @@ def _next_version(session: Session, tariff: Tariff) -> None:
     session.add(locked)
 
 
-def _tariff(session: Session, name: str) -> Tariff:
+def find_tariff(session: Session, name: str) -> Tariff:
+    """Return a tariff by its name. Raises `NotFound`."""
     found = session.exec(select(Tariff).where(Tariff.name == name)).one_or_none()
     if found is None:
         raise NotFound(f"there is no tariff {name!r}")
     return found
 
 
-def _account(session: Session, name_or_id: str) -> Account:
+def find_owner(session: Session, name_or_id: str) -> Account:
+    """Return an account that pays for calls, by name or number. Raises `NotFound`, and `Refused` for the operator."""
     by = Account.id == int(name_or_id) if name_or_id.isascii() and name_or_id.isdigit() else Account.name == name_or_id
     found = session.exec(select(Account).where(by)).one_or_none()
     if found is None:
@@ -202,7 +205,8 @@ def _account(session: Session, name_or_id: str) -> Account:
     return found
 
 
-def _check_prefix(prefix: str) -> None:
+def check_prefix(prefix: str) -> None:
+    """Raise `TariffError` for what is no prefix."""
     fault = prefix_fault(prefix)
     if fault is not None:
         raise TariffError(f"{fault.where}: {fault.reason}")

@@ -11,7 +11,19 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sqlmodel import Session, col, select
 
-from billing.models import AccountDiscount, AccountRate, ExchangeRate, TariffMarkup
+from billing.models import (
+    AccountDiscount,
+    AccountRate,
+    Carrier,
+    ExchangeRate,
+    MinMargin,
+    Route,
+    Tariff,
+    TariffMarkup,
+    Wallet,
+    WalletKind,
+)
+from billing.plans.margins import Least
 from rating.parts import RoundingMode
 from rating.plans import MarkUp, less
 from rating.prefixes import PrefixMap, RateMap
@@ -83,6 +95,18 @@ class Plan:
 
     rates: RateMap | None = None
     discounts: PrefixMap[Discount] | None = None
+    least: Least | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Who carries calls to numbers of a prefix, by which tariff, and where its cost is posted."""
+
+    carrier_id: int
+    carrier: str
+    tariff_id: int
+    wallet_id: int
+    to_wallet_id: int
 
 
 def text(number: Decimal) -> str:
@@ -98,15 +122,52 @@ def read_plans(session: Session) -> dict[int, Plan]:
         for row in session.exec(select(AccountDiscount))
     )
     rates = _by_owner((row.account_id, Rate.from_facts(row.facts)) for row in session.exec(select(AccountRate)))
+    least = {row.account_id: _least(row) for row in session.exec(select(MinMargin)) if row.account_id is not None}
     return {
         account_id: Plan(
             rates=RateMap(rates[account_id]) if account_id in rates else None,
             discounts=PrefixMap((one.prefix, one) for one in discounts[account_id])
             if account_id in discounts
             else None,
+            least=least.get(account_id),
         )
-        for account_id in {*discounts, *rates}
+        for account_id in {*discounts, *rates, *least}
     }
+
+
+def read_least(session: Session) -> dict[int, Least]:
+    """Return what calls sold in a tariff must earn, of each tariff that says so."""
+    return {row.tariff_id: _least(row) for row in session.exec(select(MinMargin)) if row.tariff_id is not None}
+
+
+def _least(row: MinMargin) -> Least:
+    return Least(
+        Decimal(row.percent) if row.percent else None,
+        Decimal(row.per_min) if row.per_min else None,
+    )
+
+
+def read_routes(session: Session) -> PrefixMap[Carried]:
+    """Return who carries calls, by prefix. A carrier whose ledger accounts are not there yet carries nothing."""
+    kinds = (WalletKind.CARRIER_COST, WalletKind.CARRIER_PAYABLE)
+    ledger = {
+        (kind, currency): wallet_id
+        for kind, currency, wallet_id in session.exec(
+            select(Wallet.kind, Wallet.currency, Wallet.id).where(col(Wallet.kind).in_(kinds))
+        )
+    }
+    asked = (
+        select(Route.prefix, Carrier, Tariff.currency)
+        .join(Carrier, col(Route.carrier_id) == col(Carrier.id))
+        .join(Tariff, col(Carrier.tariff_id) == col(Tariff.id))
+    )
+    found: list[tuple[str, Carried]] = []
+    for prefix, carrier, currency in session.exec(asked):
+        cost, payable = (ledger.get((kind, currency)) for kind in kinds)
+        if cost is not None and payable is not None:
+            carried = Carried(carrier.id or 0, carrier.name, carrier.tariff_id, cost, payable)
+            found.append((prefix, carried))
+    return PrefixMap(found)
 
 
 def read_sales(session: Session) -> dict[int, PrefixMap[Sale]]:

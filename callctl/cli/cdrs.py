@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from billing.accounts import find_account
-from billing.cdrs import explain, find_cdr, list_cdrs
-from billing.charges import behind
-from billing.models import Cdr, Charge
+from billing.cdrs import explain, find_cdr, find_cost, list_cdrs
+from billing.charges import behind, explain_cost, margin_of
+from billing.models import CallCost, Cdr, Charge
 from callctl.cli.output import JsonOption, add_id_column, is_wide, moment, people, print_json, row, say, span, table
 from callctl.cli.shell import shell_of
 from rating.money import format_amount
@@ -58,6 +59,22 @@ def charge_facts(charge: Charge) -> dict[str, Any]:
         "billed_seconds": charge.billed_s,
         "why": explain(charge),
         "behind": behind(charge),
+    }
+
+
+def cost_facts(cost: CallCost, charges: Sequence[Charge]) -> dict[str, Any]:
+    """Return what the carrier charges and what the call earned, for programs."""
+    income = charges[-1] if charges else None
+    margin = margin_of(income.amount_micros, income.currency, cost) if income else None
+    return {
+        "carrier": cost.facts["carrier"],
+        "amount": format_amount(cost.amount_micros),
+        "currency": cost.currency,
+        "billed_seconds": cost.billed_s,
+        "margin": margin and format_amount(margin.micros),
+        "margin_currency": margin and margin.currency,
+        "margin_percent": margin and margin.percent,
+        "why": explain_cost(cost, charges),
     }
 
 
@@ -112,8 +129,10 @@ def show(
         cdr, charges = find_cdr(session, call_id)
         record = facts(cdr)
         paid = [charge_facts(charge) for charge in charges]
+        cost = find_cost(session, call_id)
+        carrier = cost_facts(cost, charges) if cost else None
     if as_json:
-        print_json({**record, "charges": paid})
+        print_json({**record, "charges": paid, "carrier": carrier})
         return
     made = table("", "", title=f"Call {call_id}")
     made.show_header = False
@@ -126,3 +145,7 @@ def show(
             say(f"  {line}")
         for line in charge["behind"]:
             say(f"  (for the operator) {line}", style="dim")
+    if carrier:
+        say("For the operator:", style="bold")
+        for line in carrier["why"]:
+            say(f"  {line}")

@@ -9,7 +9,7 @@ import typer
 
 from billing.accounts import find_account
 from billing.cdrs import EndedCharge
-from billing.charges import behind, explain
+from billing.charges import behind, explain, explain_cost
 from billing.plans.store import catalogue_in_store
 from callctl.admission import Refused, Terms, dialled, price_chain
 from callctl.cli.output import print_json, say
@@ -33,8 +33,10 @@ def quote_account(
     if isinstance(terms, Refused):
         raise Failed(f"a call of {payer.name} to {to} would be refused: {terms.refusal.code}")
     charges = terms.charges(seconds * 1000, when)
+    cost = terms.cost(seconds * 1000, when)
+    behind_cost = explain_cost(cost, charges) if cost else []
     if as_json:
-        print_json(_facts(terms, charges))
+        print_json({**_facts(terms, charges), "carrier": behind_cost})
         return
     for level, charge in zip(terms.levels, charges, strict=True):
         say(f"{level.account} pays {format_amount(charge.amount_micros)} {charge.currency}:", style="bold")
@@ -42,6 +44,10 @@ def quote_account(
             say(f"  {line}")
         for line in behind(charge):
             say(f"  (for the operator) {line}", style="dim")
+    if behind_cost:
+        say("For the operator:", style="bold")
+        for line in behind_cost:
+            say(f"  {line}")
 
 
 def _facts(terms: Terms, charges: tuple[EndedCharge, ...]) -> dict[str, Any]:

@@ -85,3 +85,18 @@ def test_a_tariff_in_another_currency_is_converted(home: Home) -> None:
         in home.ok("exchange", "set", "USD", "EUR", "0.50", "--source", "ecb", "--at", "2026-01-01T00:00:00Z").out
     )
     assert home.run("exchange", "set", "USD", "USD", "1").status == 1
+
+
+def test_a_carrier_its_cost_and_the_least_margin(shop: Home) -> None:
+    """0.72 sold, 0.60 paid: 16.6 % of the price are earned; 20 % asked for refuse the call."""
+    shop.ok("carrier", "set", "colt", "--tariff", "carrier")
+    shop.ok("carrier", "route", "colt")
+    assert shop.ok("carrier", "list", "--json").json[0]["prefixes"] == [""]
+    quote = ("quote", "--account", "acme", "--to", "4930123", "--seconds", "60")
+    assert "Margin: 0.12 EUR, 16.6 % of the price" in shop.ok(*quote).out
+    shop.ok("carrier", "margin", "--account", "acme", "--percent", "20")
+    ran = shop.run(*quote)
+    assert (ran.status, "no_margin" in ran.err) == (1, True)
+    shop.ok("carrier", "margin", "--account", "acme", "--remove")
+    shop.ok(*quote)
+    assert shop.run("carrier", "margin", "--account", "acme").status == 2

@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from billing import accounts, cdrs
-from billing.charges import behind
+from billing.charges import behind, explain_cost
 from billing.errors import NotFound
-from billing.models import Cdr, Charge
+from billing.models import CallCost, Cdr, Charge
 from billing.store import reading
 from rating.errors import RatingError
 from web.context import panel_of
@@ -76,6 +76,13 @@ def _reasons(charge: Charge) -> tuple[str, ...]:
     except (RatingError, LookupError, TypeError):
         # The record is shown whatever became of its facts; the books' check names it as a finding.
         return ("The stored facts of this charge cannot be read. Check the books.",)
+
+
+def _carrier(cost: CallCost, charges: list[Charge]) -> tuple[str, ...]:
+    try:
+        return tuple(explain_cost(cost, charges))
+    except (RatingError, LookupError, TypeError):
+        return ("The stored facts of this cost cannot be read. Check the books.",)
 
 
 def _account_id(session: Session, text: str) -> int | None:
@@ -142,7 +149,9 @@ async def cdr_page(request: Request, principal: Owner, id: str = "") -> Response
                 PricedCharge(charge, names.get(charge.account_id, ""), _reasons(charge), tuple(behind(charge)))
                 for charge in charges
             ]
+            cost = cdrs.find_cost(session, cdr.call_id)
+            carrier = _carrier(cost, charges) if cost else ()
             session.expunge_all()
-            return {"cdr": cdr, "names": names, "charges": priced}
+            return {"cdr": cdr, "names": names, "charges": priced, "cost": cost, "carrier": carrier}
 
     return show(request, principal, "cdr.html", **await run_in_threadpool(read))
