@@ -13,7 +13,6 @@ are per second of one core's work, so that what else the machine does counts lit
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import platform
@@ -30,7 +29,7 @@ from pathlib import Path
 import polars as pl
 
 from rating.bulk import SCHEMA, BulkBook
-from rating.deck import read_deck
+from rating.decks.reading import read_csv
 from rating.money import round_total
 from rating.prefixes import PrefixMap, RateMap
 from rating.pricing import afford, cost
@@ -82,7 +81,7 @@ def measure() -> dict[str, int]:
     text = deck_text(chance)
     rounding = Rounding(RoundingMode.HALF_UP, 4)
     start = time.process_time()
-    rates = read_deck(io.StringIO(text), rounding=rounding).rates
+    rates = read_csv(text, rounding=rounding).rates
     import_rows_per_s = int(len(rates) / (time.process_time() - start))
     prefixes: PrefixMap[Rate] = PrefixMap((rate.prefix, rate) for rate in rates)
     numbers = [str(chance.randrange(10**11, 10**12)) for _ in range(CALLS)]

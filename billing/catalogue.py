@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
 
-import orjson
-from sqlalchemy import Text, cast, update
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from billing.decks.rows import terms_by_id, version_rows
 from billing.errors import LedgerBroken
 from billing.limits import networks_of, read_hours
 from billing.models import (
@@ -23,7 +23,6 @@ from billing.models import (
     Identity,
     IdentityKind,
     Meta,
-    RateRow,
     Tariff,
     Wallet,
     WalletKind,
@@ -42,10 +41,9 @@ from billing.plans.reading import (
     read_routes,
     read_sales,
 )
+from rating.decks.deck import rate_map
 from rating.parts import Rounding, RoundingMode, When
 from rating.prefixes import PrefixMap, RateMap
-from rating.tariff import Rate
-from rating.terms import terms_of
 
 MOST_LEVELS = 32
 """A chain of payers is never longer; a longer one is a circle."""
@@ -248,20 +246,9 @@ def _tariffs(
 
 
 def _rates(session: Session, tariff_id: int) -> RateMap:
-    """Read the rates of a tariff: rows and not objects, since there may be hundreds of thousands.
+    """Read the rates of a tariff, scheduled ones included: there may be a million.
 
-    Many prefixes have the same terms; these are read, checked and worked out once.
+    Many prefixes have the same terms; these are read and checked once.
     """
-    terms: dict[bytes, Rate] = {}
-    rates: list[Rate] = []
-    asked = select(cast(RateRow.facts, Text)).where(RateRow.tariff_id == tariff_id)
-    for (stored,) in session.execute(asked.execution_options(yield_per=10_000)):
-        facts: dict[str, Any] = orjson.loads(stored)
-        own_prefix, destination = facts.pop("prefix"), facts.pop("destination")
-        key = orjson.dumps(facts)
-        like = terms.get(key)
-        if like is None:
-            like = terms[key] = Rate.from_facts({**facts, "prefix": own_prefix, "destination": destination})
-            terms_of(like)
-        rates.append(like.under(own_prefix, destination))
-    return RateMap(rates)
+    rows = version_rows(session, tariff_id)
+    return rate_map(rows, terms_by_id(session, rows["terms"].unique().to_list()))

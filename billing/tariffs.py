@@ -1,40 +1,32 @@
-"""Tariffs in the store: made, imported (all rows or none, as a new version), listed."""
+"""Tariffs in the store: made, listed, and asked for one rate. `billing.decks` fills them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, update
+from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from billing import audit
 from billing.catalogue import bump_catalogue
-from billing.errors import Conflict, NotFound, Refused
-from billing.models import RateRow, Tariff, id_of
-from rating.tariff import MOST_DECIMALS, MOST_PREFIX, Rate, Rounding, RoundingMode, check
+from billing.decks.imports import Imported, Order, count_rates, find_tariff, import_deck, rounding_of
+from billing.decks.rows import rate_of_facts
+from billing.errors import Conflict, Refused
+from billing.models import RateRow, RateTerms, Tariff, id_of
+from billing.models.rates import STILL
+from rating.decks.changes import Mode
+from rating.decks.deck import deck_of, instant_us, moment
+from rating.tariff import MOST_DECIMALS, MOST_PREFIX, Rate, Rounding, check
 
-_AT_A_TIME = 5_000
-"""Rows in a statement; and how often `progress` is told."""
+__all__ = ["Imported", "add_tariff", "find_rate", "import_rates", "list_tariffs", "rate_of_row"]
+
 _NAME = re.compile(r"\S(?:.{0,98}\S)?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _DIGITS = re.compile(r"[0-9]*", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What an import changed: numbers of prefixes."""
-
-    tariff: str
-    version: int
-    added: int
-    removed: int
-    changed: int
-    unchanged: int
 
 
 def add_tariff(session: Session, *, name: str, currency: str, rounding: Rounding, actor: str, now: datetime) -> Tariff:
@@ -69,138 +61,66 @@ def import_rates(
     *,
     actor: str,
     now: datetime,
+    operation: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Imported:
-    """Replace the rates of a tariff with these, as its next version. `progress` is told the prefixes dealt with.
+    """Replace the rates of a tariff with these, as its next version: for rates that a program makes.
 
-    The tariff's own rounding holds for all of them, whatever they came with. Raises `NotFound` for the tariff,
-    `Refused` for no rates at all or a prefix that comes twice, `TariffError` for what is no rate: then nothing changes.
+    The tariff's own rounding holds for all of them, whatever they came with. Without `operation` every call is a new
+    import. Raises as `billing.decks.imports.import_deck` does, and `TariffError` for what is no rate.
     """
-    wanted: dict[str, Rate] = {}
     for rate in rates:
         check(rate)
-        if rate.prefix in wanted:
-            raise Refused(f"the prefix {rate.prefix!r} comes twice")
-        wanted[rate.prefix] = rate
-    if not wanted:
-        raise Refused("a deck without rates would empty the tariff")
-    # Two imports of one tariff go one after the other.
-    found = session.exec(select(Tariff).where(Tariff.name == tariff).with_for_update()).first()
-    if found is None:
-        raise NotFound(f"there is no tariff {tariff!r}")
-    imported = _replace_rates(session, found, wanted, _Told(progress))
-    audit.record(
+    found = find_tariff(session, tariff, lock=True)
+    rounding = rounding_of(found)
+    deck = deck_of(rates, own=lambda rate: rate if rate.rounding == rounding else replace(rate, rounding=rounding))
+    return import_deck(
         session,
+        tariff,
+        deck,
+        Order(Mode.REPLACE),
+        operation=operation or f"rates:{found.id}:{found.version + 1}",
         actor=actor,
-        action="tariff.import",
-        subject=f"tariff:{found.id}",
-        before={"version": found.version},
-        after={
-            "version": imported.version,
-            "added": imported.added,
-            "removed": imported.removed,
-            "changed": imported.changed,
-            "unchanged": imported.unchanged,
-        },
         now=now,
+        progress=progress,
     )
-    found.version = imported.version
-    session.add(found)
-    session.flush()
-    bump_catalogue(session)
-    return imported
 
 
 def list_tariffs(session: Session) -> list[tuple[Tariff, int]]:
     """Return each tariff with its number of rates."""
-    counted = (
-        select(Tariff, func.count(col(RateRow.id)))
-        .join(RateRow, col(RateRow.tariff_id) == col(Tariff.id), isouter=True)
-        .group_by(col(Tariff.id))
-        .order_by(col(Tariff.name))
-    )
-    return list(session.exec(counted).all())
+    found = session.exec(select(Tariff).order_by(col(Tariff.name))).all()
+    return [(tariff, count_rates(session, id_of(tariff))) for tariff in found]
 
 
 def find_rate(session: Session, tariff: str, number: str, *, at: datetime | None = None) -> tuple[Tariff, Rate | None]:
     """Find the rate of a number (longest prefix) straight from SQL, for quotes. Raises `NotFound` for the tariff.
 
-    As in `rating.prefixes`, a character that is no digit ends the search. With `at` only rates in force then are found.
+    As in `rating.prefixes`, a character that is no digit ends the search, and of two rates of one prefix the one that
+    came into force later holds. With `at` only rates in force then are found.
     """
-    found = session.exec(select(Tariff).where(Tariff.name == tariff)).first()
-    if found is None:
-        raise NotFound(f"there is no tariff {tariff!r}")
+    found = find_tariff(session, tariff)
     match = _DIGITS.match(number[:MOST_PREFIX])
     digits = match.group() if match else ""
     prefixes = [digits[:length] for length in range(len(digits) + 1)]
-    matching = session.exec(
-        select(RateRow.facts)
-        .where(RateRow.tariff_id == found.id, col(RateRow.prefix).in_(prefixes))
-        .order_by(func.length(RateRow.prefix).desc())
+    asked = (
+        select(RateRow, RateTerms.facts)
+        .join(RateTerms, col(RateTerms.id) == RateRow.terms_id)
+        .where(RateRow.tariff_id == found.id, RateRow.until_version == STILL, col(RateRow.prefix).in_(prefixes))
+        .order_by(func.length(RateRow.prefix).desc(), col(RateRow.effective_us).desc())
+        .limit(1)
     )
-    rates = (Rate.from_facts(dict(facts)) for facts in matching)
-    return found, next((rate for rate in rates if at is None or rate.holds_at(at)), None)
+    if at is not None:
+        asked = asked.where(RateRow.effective_us <= instant_us(at), RateRow.expires_us > instant_us(at))
+    row = session.exec(asked).first()
+    return found, None if row is None else rate_of_row(row[0], rate_of_facts(dict(row[1])))
 
 
-class _Told:
-    """Tells `progress` how many prefixes are dealt with."""
-
-    def __init__(self, progress: Callable[[int], None] | None) -> None:
-        self.progress = progress
-        self.done = 0
-
-    def add(self, count: int) -> None:
-        """Count some more."""
-        self.done += count
-        if self.progress is not None and count:
-            self.progress(self.done)
-
-
-def _replace_rates(session: Session, tariff: Tariff, wanted: dict[str, Rate], told: _Told) -> Imported:
-    """Compare with what is there, and write only what differs. Takes what it has dealt with out of `wanted`."""
-    tariff_id = id_of(tariff)
-    rounding = Rounding(RoundingMode(tariff.rounding_mode), tariff.rounding_decimals)
-    removed: list[int] = []
-    changed: list[dict[str, Any]] = []
-    unchanged = 0
-    table = RateRow.__table__  # type: ignore[attr-defined] # SQLModel sets it, its types do not say so
-    there = select(table.c.id, table.c.prefix, table.c.facts).where(table.c.tariff_id == tariff_id)
-    for page in session.execute(there.execution_options(yield_per=_AT_A_TIME)).partitions():
-        same = 0
-        for row_id, prefix, facts in page:
-            rate = wanted.pop(prefix, None)
-            if rate is None:
-                removed.append(row_id)
-            elif (new := _facts(rate, rounding)) == facts:
-                same += 1
-            else:
-                changed.append({"row_id": row_id, "new": new})
-        unchanged += same
-        told.add(same)
-    added = list(wanted.values())
-    for start in range(0, len(removed), _AT_A_TIME):
-        session.execute(delete(table).where(table.c.id.in_(removed[start : start + _AT_A_TIME])))
-    by_id = update(table).where(table.c.id == bindparam("row_id")).values(facts=bindparam("new"))
-    for start in range(0, len(changed), _AT_A_TIME):
-        page_of_changed = changed[start : start + _AT_A_TIME]
-        session.execute(by_id, page_of_changed)
-        told.add(len(page_of_changed))
-    for start in range(0, len(added), _AT_A_TIME):
-        rows = [
-            {"tariff_id": tariff_id, "prefix": rate.prefix, "facts": _facts(rate, rounding)}
-            for rate in added[start : start + _AT_A_TIME]
-        ]
-        session.execute(insert(table), rows)
-        told.add(len(rows))
-    return Imported(
-        tariff=tariff.name,
-        version=tariff.version + 1,
-        added=len(added),
-        removed=len(removed),
-        changed=len(changed),
-        unchanged=unchanged,
+def rate_of_row(row: RateRow, terms: Rate) -> Rate:
+    """Return a row of the store as a rate."""
+    return replace(
+        terms,
+        prefix=row.prefix,
+        destination=row.destination,
+        effective_at=moment(row.effective_us),
+        expires_at=moment(row.expires_us),
     )
-
-
-def _facts(rate: Rate, rounding: Rounding) -> dict[str, Any]:
-    return (rate if rate.rounding == rounding else replace(rate, rounding=rounding)).facts()

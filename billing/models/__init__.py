@@ -31,6 +31,12 @@ from billing.models.plans import (
     AccountRate,
     TariffMarkup,
 )
+from billing.models.rates import (
+    ImportKind,
+    RateRow,
+    RateTerms,
+    TariffVersion,
+)
 from billing.models.rerating import (
     Beyond,
     Correction,
@@ -56,7 +62,6 @@ from billing.models.tables import (
     Operation,
     OutboxRow,
     Posting,
-    RateRow,
     SwitchCdr,
     Tariff,
     User,
@@ -90,6 +95,7 @@ __all__ = [
     "ExchangeRate",
     "Identity",
     "IdentityKind",
+    "ImportKind",
     "LedgerTransaction",
     "Listener",
     "ListenerKind",
@@ -99,6 +105,7 @@ __all__ = [
     "OutboxRow",
     "Posting",
     "RateRow",
+    "RateTerms",
     "RecoveryCode",
     "RerateChange",
     "RerateRun",
@@ -109,6 +116,7 @@ __all__ = [
     "Tariff",
     "TariffMarkup",
     "TariffOwner",
+    "TariffVersion",
     "User",
     "UserSession",
     "Wallet",

@@ -147,17 +147,6 @@ class Tariff(SQLModel, table=True):
     rounding_decimals: int = 4
 
 
-class RateRow(SQLModel, table=True):
-    """One prefix of a tariff: `facts` is what `rating.tariff.Rate.facts` wrote."""
-
-    __tablename__ = "rate"
-    __table_args__ = (UniqueConstraint("tariff_id", "prefix"),)
-    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
-    tariff_id: int = Field(sa_column=row_of("tariff.id"))
-    prefix: str = Field(max_length=32)
-    facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
-
-
 class Wallet(SQLModel, table=True):
     """A balance of an account in one currency. `balance_micros` and `seq` are kept for MONEY wallets only."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from billing.store import migrate, work
 from billing.tariffs import add_tariff, import_rates
 from billing.topups import top_up
 from billing.users import add_user
-from rating.deck import read_deck
+from rating.decks.reading import read_csv
 from rating.money import parse_amount
 from rating.tariff import Rounding, RoundingMode
 
@@ -127,7 +126,7 @@ def settle_in(engine: Engine, *, clock: Clock, ids: Ids) -> tuple[dict[str, int]
         rounding = Rounding(RoundingMode.HALF_UP, 4)
         for name, text in (("retail", RETAIL), ("wholesale", WHOLESALE)):
             add_tariff(session, name=name, currency=CURRENCY, rounding=rounding, actor=ACTOR, now=now)
-            deck = read_deck(io.StringIO(text), rounding=rounding)
+            deck = read_csv(text, rounding=rounding)
             if deck.bad:
                 raise ValueError(f"the demo's own deck is bad: {deck.bad[0]}")
             import_rates(session, name, deck.rates, actor=ACTOR, now=now)

@@ -13,8 +13,9 @@ from sqlmodel import col
 from billing.accounts import add_account, set_status
 from billing.catalogue import Catalogue, bump_catalogue, load_catalogue
 from billing.errors import LedgerBroken
-from billing.models import Account, AccountKind, AccountStatus, IdentityKind, RateRow, Tariff
+from billing.models import Account, AccountKind, AccountStatus, IdentityKind, Tariff
 from billing.store import reading, work
+from billing.tariffs import import_rates
 from rating.tariff import Rate
 from tests.integration.tree import NOW, RATE, Tree, plant
 
@@ -32,7 +33,8 @@ def _add_tariff(engine: Engine, *rates: Rate) -> int:
         session.add(tariff)
         session.flush()
         assert tariff.id
-        session.add_all(RateRow(tariff_id=tariff.id, prefix=rate.prefix, facts=rate.facts()) for rate in rates)
+        if rates:
+            import_rates(session, "retail", rates, actor="test", now=NOW)
         bump_catalogue(session)
         return tariff.id
 
@@ -95,7 +97,7 @@ def test_rates_are_those_that_were_stored(engine: Engine) -> None:
     rates = [RATE, replace(RATE, prefix="49", destination="Germany"), dear, replace(RATE, prefix="43", barred=True)]
     tariff_id = _add_tariff(engine, *rates)
     book = _load(engine).tariffs[tariff_id]
-    assert (book.name, book.version, book.currency) == ("retail", 1, "EUR")
+    assert (book.name, book.version, book.currency) == ("retail", 2, "EUR")
     numbers = ("49301", "49401", "49309001", "431", "331")
     assert [book.rates.longest(number, NOW) for number in numbers] == [*rates, None]
 

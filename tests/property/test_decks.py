@@ -9,7 +9,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rating.deck import read_deck
+from rating.decks.reading import read_csv
 from rating.tariff import Rate, Rounding, Step, check
 
 ROUNDING = Rounding(decimals=4)
@@ -48,8 +48,7 @@ def test_a_written_deck_is_read(written: list[Rate], delimiter: str, comma: bool
         first, last = rate.steps[0], rate.steps[-1]
         cells = [rate.prefix, rate.destination, text(rate.connect_fee), text(first.price)]
         writer.writerow([*cells, first.per_s, first.increment_s, last.increment_s, int(rate.barred)])
-    file.seek(0)
-    deck = read_deck(file, rounding=ROUNDING)
+    deck = read_csv(file.getvalue(), rounding=ROUNDING)
     assert deck.bad == ()
     assert list(deck.rates) == written
 
@@ -65,7 +64,7 @@ CELLS = st.one_of(st.text(max_size=6), st.sampled_from(["49", "1,5", "1E5", "NaN
 def test_no_text_breaks_the_reader(header: str, rows: list[list[str]], delimiter: str) -> None:
     """Any text gives rates that are rates, or bad rows with lines that exist; never an error."""
     text = header + "\n".join(delimiter.join(row) for row in rows)
-    deck = read_deck(io.StringIO(text, newline=""), rounding=ROUNDING)
+    deck = read_csv(text, rounding=ROUNDING)
     assert deck.rates or deck.bad
     for rate in deck.rates:
         check(rate)
