@@ -20,6 +20,7 @@ from billing import limits as rules
 from billing.accounts import checked, checked_name, tariff_for
 from billing.catalogue import bump_catalogue
 from billing.errors import Conflict, NotFound, Refused
+from billing.low_balance import watch_account
 from billing.models import (
     Account,
     AccountKind,
@@ -36,6 +37,9 @@ from rating.money import format_amount
 MOST_IDENTITIES = 1_000
 OF_OPERATOR = frozenset({"name", "timezone", "language", "brand"})
 """What the root of the tree has as well: it makes no calls."""
+
+WATCHED = frozenset({"credit_limit_micros", "low_balance_micros", "clear_balance_micros"})
+"""What decides whether little is left."""
 
 
 class Changes(TypedDict, total=False):
@@ -95,6 +99,8 @@ def change_account(
         now=now,
     )
     session.flush()
+    if WATCHED.intersection(different):
+        watch_account(session, account, actor=actor, now=now)
     bump_catalogue(session)
     return True
 

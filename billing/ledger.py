@@ -20,6 +20,7 @@ from sqlalchemy import bindparam, func, insert, text, update
 from sqlmodel import Session, col, select
 
 from billing.errors import Conflict, LedgerBroken, NotFound, TooLarge
+from billing.low_balance import watch_balances
 from billing.models import LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
 from billing.store import insert_or_skip
 from rating.money import MOST_MICROS
@@ -112,6 +113,7 @@ def post_many(session: Session, drafts: Sequence[Draft], *, now: datetime) -> tu
     _write_transactions(session, numbered, now)
     _write_postings(session, numbered, purses, applied)
     _move_balances(session, applied)
+    watch_balances(session, (one.wallet_id for one in applied), actor=drafts[0].actor, now=now)
     return tuple(applied)
 
 

@@ -41,7 +41,7 @@ BUGS = (
     Bug(CANARY, "hold.lua", "if wallet.need > wallet.available and not restores then", "if false then"),
     Bug("limit of calls not checked", "hold.lua", "account.calls + 1 > account.max_calls", "false"),
     Bug("a call that is over holds again", "hold.lua", "or redis.call('ZSCORE', KEYS[3], call)", ""),
-    Bug("extension asks for nothing", "hold.lua", "whole(wallet.need - wallet.own))\n  end", "'0')\n  end"),
+    Bug("extension asks for nothing", "hold.lua", "'held', whole(wallet.need - wallet.own))", "'held', '0')"),
     Bug("finish keeps the channel", "finish.lua", "'calls', '-1'", "'calls', '0'"),
     Bug("finish does not trim", "finish.lua", "'held', whole(cost - own)", "'held', '0'"),
     Bug("finish drops the hold", "finish.lua", "if cost > 0 then", "if false then"),
