@@ -31,6 +31,7 @@ from callctl.cli import (
     rates,
     reconcile,
     run,
+    statements,
     topup,
 )
 from callctl.cli.output import visible
@@ -155,6 +156,7 @@ for part in (
     run,
     demo,
     accounts,
+    statements,
     keys,
     topup,
     rates,
