@@ -16,11 +16,14 @@ from starlette.responses import RedirectResponse, Response
 
 from billing import accounts, moves, outbox
 from billing.accounts import AccountView
+from billing.alerts import list_alerts
 from billing.credit.store import WalletView
 from billing.errors import Conflict, NotFound, Refused, TooLarge
+from billing.limits import day_of
 from billing.models import AccountKind, AccountStatus
 from billing.moves import Moved
 from billing.store import reading, work
+from billing.subtree import list_within
 from billing.topups import TopUp
 from rating.errors import AmountError
 from rating.money import parse_amount
@@ -37,6 +40,8 @@ PAGE = 100
 TREE_MOST = 500
 """Up to so many accounts are shown as one tree; beyond, page by page."""
 
+BELOW = 50
+"""Up to so many accounts right under one are shown on its page."""
 REDIS_AT_ONCE = 8
 MOST_ID = 2**53
 AccountId = Annotated[int, Path(ge=1, le=MOST_ID)]
@@ -98,7 +103,10 @@ def _all_for_tree(session: Session) -> list[AccountView]:
 async def accounts_page(
     request: Request, principal: Owner, after: Annotated[int, Query(ge=0, le=MOST_ID)] = 0, q: str = ""
 ) -> Response:
-    """Show the tree (or, of very many, a page in order of number); `q` goes to the account of that name or number."""
+    """Show the tree (or, of very many, a page in order of number).
+
+    `q` goes to the account of that name or number, else lists those with it in their name or identities.
+    """
     panel = panel_of(request)
     wanted = q.strip()[:100]
 
@@ -108,17 +116,19 @@ async def accounts_page(
                 try:
                     return accounts.find_account(session, wanted)
                 except NotFound:
-                    return None
+                    return list_within(session, None, q=wanted, after_id=after, most=PAGE) or None
             if after > 0:
                 return accounts.list_accounts(session, after_id=after, most=PAGE)
             return _all_for_tree(session)
 
     found = await run_in_threadpool(read)
+    if isinstance(found, list) and wanted and len(found) == 1 and not after:
+        found = found[0]
     if isinstance(found, AccountView):
         return RedirectResponse(f"/accounts/{found.id}", 303)
     missing = found is None
     views = found or []
-    flat = after > 0 or len(views) > TREE_MOST
+    flat = after > 0 or len(views) > TREE_MOST or bool(wanted)
     shown = [(view, 0) for view in views[:PAGE]] if flat else as_tree(views)
     money, down = await live_money(panel, [view for view, _ in shown])
     branches = [Branch(view, depth, money.get(view.wallet_id)) for view, depth in shown]
@@ -154,15 +164,19 @@ async def _account(
 ) -> Response:
     panel = panel_of(request)
 
-    def read() -> tuple[AccountView, int | None, list[Any]]:
+    def read() -> tuple[AccountView, dict[str, Any]]:
         with reading(panel.engine) as session:
             view = accounts.find_account(session, str(account_id))
             if view.id != account_id:
                 raise NotFound(f"There is no account {account_id}.")
-            parent = accounts.find_account(session, view.parent).id if view.parent else None
-            return view, parent, search_cdrs(session, CdrFilter(account_id=account_id), most=10)
+            return view, {
+                "parent_id": view.parent_id,
+                "cdrs": search_cdrs(session, CdrFilter(account_id=account_id), most=10),
+                "below": list_within(session, None, parent_id=account_id, most=BELOW + 1),
+                "alerts": list_alerts(session, standing=True, account_ids=[account_id], most=5),
+            }
 
-    view, parent_id, cdrs = await run_in_threadpool(read)
+    view, seen = await run_in_threadpool(read)
     money, down = await live_money(panel, [view])
     return show(
         request,
@@ -170,16 +184,28 @@ async def _account(
         "account.html",
         status=status,
         account=view,
-        parent_id=parent_id,
         money=money.get(view.wallet_id),
         money_down=down,
-        cdrs=cdrs,
+        spent_today=None if down else await _spent_today(panel, view),
+        most_below=BELOW,
+        **seen,
         names={view.id: view.name},
         error=error,
         # Minted with the page: sending the same form twice, by whatever accident, tops up once.
         form=form or {"operation": panel.ids.new("topup"), "amount": "", "reason": ""},
         **await board(panel, account_id=account_id),
     )
+
+
+async def _spent_today(panel: Panel, view: AccountView) -> int | None:
+    """Return what an account with a limit for the day has spent and holds today, where the live store knows."""
+    if view.max_day_micros is None:
+        return None
+    try:
+        spent = await panel.credit.spent_today(view.id)
+    except CREDIT_DOWN:
+        return None
+    return spent[1] if spent and spent[0] == day_of(view.timezone, panel.clock.now()) else 0
 
 
 @router.post("/accounts/{account_id}/topup")

@@ -1,0 +1,251 @@
+"""An account's settings, limits and identities, a new account, and closing one: forms, each change audited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from sqlmodel import Session, col, select
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from billing import account_changes, accounts, outbox
+from billing.accounts import AccountView
+from billing.errors import Conflict, NotFound, Refused, TooLarge
+from billing.models import AccountKind, IdentityKind, Tariff
+from billing.store import reading, work
+from web.context import CREDIT_DOWN, Panel, panel_of
+from web.pages import show
+from web.panel.account_forms import KINDS, MODES, changes_of, filled, typed
+from web.panel.accounts import LATER, MOST_ID, AccountId
+from web.security.sessions import Owner, Principal, flash
+
+router = APIRouter(include_in_schema=False)
+
+WRONG = (Refused, Conflict, TooLarge, NotFound)
+MOST_TARIFFS = 500
+
+
+def _account(session: Session, account_id: int) -> AccountView:
+    view = accounts.find_account(session, str(account_id))
+    if view.id != account_id:
+        raise NotFound(f"There is no account {account_id}.")
+    return view
+
+
+def _tariffs(session: Session, currency: str) -> list[str]:
+    asked = select(Tariff.name).where(Tariff.currency == currency).order_by(col(Tariff.name)).limit(MOST_TARIFFS)
+    return list(session.exec(asked))
+
+
+async def _page(
+    request: Request,
+    principal: Principal,
+    account_id: int,
+    *,
+    form: Mapping[str, str] | None = None,
+    error: str = "",
+    identity_error: str = "",
+    status: int = 200,
+) -> Response:
+    panel = panel_of(request)
+
+    def read() -> tuple[AccountView, list[str]]:
+        with reading(panel.engine) as session:
+            view = _account(session, account_id)
+            return view, _tariffs(session, view.currency)
+
+    view, tariffs = await run_in_threadpool(read)
+    return show(
+        request,
+        principal,
+        "account_settings.html",
+        status=status,
+        account=view,
+        form=form or filled(view),
+        tariffs=tariffs,
+        modes=MODES,
+        kinds=KINDS,
+        error=error,
+        identity_error=identity_error,
+    )
+
+
+@router.get("/accounts/new")
+async def new_account(
+    request: Request, principal: Owner, parent: Annotated[int, Query(ge=0, le=MOST_ID)] = 0
+) -> Response:
+    """Show the form of a new account, under the operator or a reseller."""
+    return await _new(request, principal, parent, form={"kind": AccountKind.CUSTOMER.value, "code": "", "name": ""})
+
+
+async def _new(
+    request: Request, principal: Principal, parent_id: int, *, form: Mapping[str, str], error: str = ""
+) -> Response:
+    panel = panel_of(request)
+
+    def read() -> tuple[AccountView, list[str]]:
+        with reading(panel.engine) as session:
+            above = _account(session, parent_id) if parent_id else accounts.list_accounts(session, most=1)[0]
+            return above, _tariffs(session, above.currency)
+
+    above, tariffs = await run_in_threadpool(read)
+    return show(
+        request,
+        principal,
+        "account_new.html",
+        status=422 if error else 200,
+        above=above,
+        form=form,
+        tariffs=tariffs,
+        modes=MODES,
+        error=error,
+    )
+
+
+@router.post("/accounts/new")
+async def add_account(request: Request, principal: Owner) -> Response:
+    """Make an account from the form."""
+    panel = panel_of(request)
+    form = typed(await request.form())
+    parent = form.get("parent", "0")
+    parent_id = int(parent) if parent.isdigit() and len(parent) < 17 else 0  # noqa: PLR2004 - the digits of 2**53
+
+    def make() -> AccountView:
+        with work(panel.engine) as session:
+            kind = AccountKind(form.get("kind", "")) if form.get("kind") in set(AccountKind) else AccountKind.CUSTOMER
+            code = form.get("code", "").strip()
+            given: dict[str, Any] = dict(changes_of(form))
+            made = accounts.add_account(
+                session,
+                kind=kind,
+                parent=_account(session, parent_id).name if parent_id else None,
+                identities=[(IdentityKind.ACCOUNT_CODE, code)] if code else [],
+                actor=principal.login,
+                now=panel.clock.now(),
+                **given,
+            )
+            session.flush()
+            return accounts.find_account(session, str(made.id))
+
+    try:
+        view = await run_in_threadpool(make)
+    except WRONG as error:
+        return await _new(request, principal, parent_id, form=form, error=str(error))
+    text = f"{view.name} is there. Give it money, and calls that carry its identities are let in."
+    return await _told(request, principal, view, text, to=f"/accounts/{view.id}")
+
+
+@router.get("/accounts/{account_id}/settings")
+async def settings_page(request: Request, principal: Owner, account_id: AccountId) -> Response:
+    """Show what can be changed of an account."""
+    return await _page(request, principal, account_id)
+
+
+@router.post("/accounts/{account_id}/settings")
+async def save_settings(request: Request, principal: Owner, account_id: AccountId) -> Response:
+    """Change what differs; a wrong field changes nothing, and the form comes back as it was typed."""
+    panel = panel_of(request)
+    form = typed(await request.form())
+
+    def change() -> tuple[AccountView, bool]:
+        with work(panel.engine) as session:
+            changes = changes_of(form)
+            changed = account_changes.change_account(
+                session, account_id, changes, actor=principal.login, now=panel.clock.now()
+            )
+            return _account(session, account_id), changed
+
+    try:
+        view, changed = await run_in_threadpool(change)
+    except WRONG as error:
+        # Where it is the account that is not there, the page says so.
+        return await _page(request, principal, account_id, form=form, error=str(error), status=422)
+    text = f"{view.name} is changed. Calls that are up keep what they hold." if changed else "Nothing was different."
+    return await _told(request, principal, view, text, to=f"/accounts/{account_id}")
+
+
+@router.post("/accounts/{account_id}/identities")
+async def add_identity(
+    request: Request,
+    principal: Owner,
+    account_id: AccountId,
+    kind: Annotated[str, Form()] = "",
+    value: Annotated[str, Form()] = "",
+) -> Response:
+    """Let the account pay for calls with an identity."""
+    return await _identity(request, principal, account_id, kind, value, free=False)
+
+
+@router.post("/accounts/{account_id}/identities/free")
+async def free_identity(
+    request: Request,
+    principal: Owner,
+    account_id: AccountId,
+    kind: Annotated[str, Form()] = "",
+    value: Annotated[str, Form()] = "",
+) -> Response:
+    """Take an identity away: from now on no call is paid by it."""
+    return await _identity(request, principal, account_id, kind, value, free=True)
+
+
+async def _identity(
+    request: Request, principal: Principal, account_id: int, kind: str, value: str, *, free: bool
+) -> Response:
+    if kind not in set(IdentityKind):
+        raise HTTPException(400)
+    panel = panel_of(request)
+    wanted, text = IdentityKind(kind), value.strip()[:200]
+
+    def change() -> AccountView:
+        with work(panel.engine) as session:
+            now = panel.clock.now()
+            if free:
+                account_changes.free_identity(session, account_id, wanted, text, actor=principal.login, now=now)
+            else:
+                account_changes.add_identities(session, account_id, [(wanted, text)], actor=principal.login, now=now)
+            return _account(session, account_id)
+
+    try:
+        view = await run_in_threadpool(change)
+    except (Refused, Conflict) as error:
+        return await _page(request, principal, account_id, identity_error=str(error), status=422)
+    said = "free for another account" if free else f"recognised as {view.name}"
+    return await _told(request, principal, view, f"{text} is {said}.", to=f"/accounts/{account_id}/settings#identities")
+
+
+@router.post("/accounts/{account_id}/close")
+async def close(request: Request, principal: Owner, account_id: AccountId) -> Response:
+    """Close an account for good."""
+    panel = panel_of(request)
+
+    def change() -> AccountView:
+        with work(panel.engine) as session:
+            account_changes.close_account(session, account_id, actor=principal.login, now=panel.clock.now())
+            return _account(session, account_id)
+
+    try:
+        view = await run_in_threadpool(change)
+    except Refused as error:
+        return flash(request, principal, "danger", str(error), to=f"/accounts/{account_id}/settings")
+    return await _told(
+        request, principal, view, f"{view.name} is closed. Its records stay.", to=f"/accounts/{account_id}"
+    )
+
+
+async def _told(request: Request, principal: Principal, view: AccountView, text: str, *, to: str) -> Response:
+    """Bring what was changed to the live store at once, and say so."""
+    if await tell_live(panel_of(request), view.id):
+        return flash(request, principal, "success", text, to=to)
+    return flash(request, principal, "warning", f"{text} {LATER}", to=to)
+
+
+async def tell_live(panel: Panel, account_id: int) -> bool:
+    """Tell the live store of an account; False where it does not answer and learns it later."""
+    try:
+        await outbox.tell_accounts(panel.engine, panel.credit, [account_id], clock=panel.clock)
+    except CREDIT_DOWN:
+        return False
+    return True
