@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, insert, or_
+from sqlalchemy import and_, or_
 from sqlmodel import Session, col, select
 
 from billing.charges import explain, reprice, talk_facts, talk_of
@@ -16,8 +16,8 @@ from billing.errors import NotFound
 from billing.events.emit import emit
 from billing.events.kinds import EventKind
 from billing.ledger import PAGE, Applied, Draft, Entry, post_many, reserve_ids
-from billing.models import CallCost, Cdr, Charge, Posting
-from billing.store import insert_or_skip
+from billing.models import CallCost, Cdr, CdrKey, Charge, Posting
+from billing.store import announce_numbers, insert_or_skip, insert_rows
 from rating.money import format_amount
 
 __all__ = [
@@ -166,21 +166,19 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     """
     # One order for all, so that two batches with the same calls wait for each other only one way.
     unique = dict(sorted({call.call_id: call for call in reversed(calls)}.items()))
-    paid = [call_id for call_id, call in unique.items() if _moves_money(call)]
-    ids = dict(zip(paid, reserve_ids(session, len(paid)) if paid else (), strict=True))
-    rows = [_record(call, ids.get(call_id)) for call_id, call in unique.items()]
-    written = set(insert_or_skip(session, Cdr, rows, "call_id"))
+    announce_numbers(session)
+    keys = [{"call_id": call_id, "ended_at": call.ended_at} for call_id, call in unique.items()]
+    written = set(insert_or_skip(session, CdrKey, keys, "call_id"))
     known = [call_id for call_id in unique if call_id not in written]
     fresh = [unique[call_id] for call_id in unique if call_id in written]
+    paid = [call.call_id for call in fresh if _moves_money(call)]
+    ids = dict(zip(paid, reserve_ids(session, len(paid)) if paid else (), strict=True))
+    insert_rows(session, Cdr, [_record(call, ids.get(call.call_id)) for call in fresh])
     drafts = [_draft(call, ids[call.call_id]) for call in fresh if call.call_id in ids]
     again = applied_before(session, known)
     applied = post_many(session, drafts, now=now)
-    charges = [row for call in fresh for row in _charges(call)]
-    costs = [_cost(call.call_id, call.cost) for call in fresh if call.cost is not None]
-    if costs:
-        session.execute(insert(CallCost.__table__), costs)  # type: ignore[attr-defined] # as above
-    if charges:
-        session.execute(insert(Charge.__table__), charges)  # type: ignore[attr-defined] # the table, not the mapper: bulk
+    insert_rows(session, CallCost, [_cost(call.call_id, call.cost) for call in fresh if call.cost is not None])
+    insert_rows(session, Charge, [row for call in fresh for row in _charges(call)])
     emit(session, EventKind.CALL_ENDED, ((call.call_id, call.account_id, _told(call)) for call in fresh), now=now)
     return Settled(tuple(call.call_id for call in fresh), tuple(known), (*again, *applied))
 
@@ -253,6 +251,7 @@ def _charges(call: EndedCall) -> list[dict[str, Any]]:
             "currency": charge.currency,
             "billed_s": charge.billed_s,
             "facts": charge.facts,
+            "ended_at": call.ended_at,
         }
         for level, charge in enumerate(call.charges)
     ]

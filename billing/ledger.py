@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, func, insert, text, update
+from sqlalchemy import bindparam, func, text, update
 from sqlmodel import Session, col, select
 
 from billing.errors import Conflict, LedgerBroken, NotFound, TooLarge
 from billing.low_balance import watch_balances
 from billing.models import LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
-from billing.store import insert_or_skip
+from billing.store import announce_numbers, insert_or_skip, insert_rows
 from rating.money import MOST_MICROS
 
 PAGE = 500
@@ -104,6 +104,7 @@ def post_many(session: Session, drafts: Sequence[Draft], *, now: datetime) -> tu
     if not drafts:
         return ()
     session.flush()
+    announce_numbers(session)
     entries = [entry for draft in drafts for entry in draft.entries]
     purses = lock_wallets(session, sorted({entry.wallet_id for entry in entries}))
     for draft in drafts:
@@ -111,7 +112,7 @@ def post_many(session: Session, drafts: Sequence[Draft], *, now: datetime) -> tu
     applied = _number(entries, purses)
     numbered = _with_ids(session, drafts)
     _write_transactions(session, numbered, now)
-    _write_postings(session, numbered, purses, applied)
+    _write_postings(session, numbered, purses, applied, now)
     _move_balances(session, applied)
     watch_balances(session, (one.wallet_id for one in applied), actor=drafts[0].actor, now=now)
     return tuple(applied)
@@ -231,7 +232,7 @@ def _write_transactions(session: Session, drafts: list[tuple[int, Draft]], now: 
 
 
 def _write_postings(
-    session: Session, drafts: list[tuple[int, Draft]], purses: dict[int, Purse], applied: list[Applied]
+    session: Session, drafts: list[tuple[int, Draft]], purses: dict[int, Purse], applied: list[Applied], now: datetime
 ) -> None:
     numbered = iter(applied)
     postings = [
@@ -241,17 +242,17 @@ def _write_postings(
             "amount_micros": entry.amount_micros,
             "currency": purses[entry.wallet_id].currency,
             "seq": next(numbered).seq if purses[entry.wallet_id].live else None,
+            "posted_at": now,
         }
         for transaction_id, draft in drafts
         for entry in draft.entries
     ]
-    session.execute(insert(Posting.__table__), postings)  # type: ignore[attr-defined] # the table, not the mapper: bulk
+    insert_rows(session, Posting, postings)
     outbox = [
         {"wallet_id": one.wallet_id, "seq": one.seq, "amount_micros": one.amount_micros, "call_id": one.call_id}
         for one in applied
     ]
-    if outbox:
-        session.execute(insert(OutboxRow.__table__), outbox)  # type: ignore[attr-defined]
+    insert_rows(session, OutboxRow, outbox)
 
 
 def _move_balances(session: Session, applied: list[Applied]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,10 @@ STATEMENT_S = 60.0
 """How long PostgreSQL lets one statement run."""
 MIGRATION_LOCK = 0x63616C6C
 """The PostgreSQL advisory lock of whoever migrates."""
+NUMBERING_LOCK = 0x63616C6D
+"""The PostgreSQL advisory lock of whoever numbers records or postings (shared), or wants to know the last (alone)."""
+COPY_FROM = 16
+"""From so many rows on COPY is quicker than INSERT."""
 
 
 def open_store(url: str) -> Engine:
@@ -122,6 +126,55 @@ def insert_or_skip(session: Session, table: type[SQLModel], rows: list[dict[str,
     core = table.__table__  # type: ignore[attr-defined]
     written = on.insert(core).on_conflict_do_nothing().returning(core.c[returning])
     return list(session.execute(written, rows).scalars())
+
+
+def insert_rows(session: Session, table: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert many rows that all name the same columns; PostgreSQL takes more than a few by COPY."""
+    if not rows:
+        return
+    core = table.__table__  # type: ignore[attr-defined] # the table, not the mapper: rows in bulk, no objects made
+    if session.get_bind().dialect.name == "sqlite" or len(rows) < COPY_FROM:
+        session.execute(core.insert(), list(rows))
+        return
+    dialect = session.get_bind().dialect
+    names = list(rows[0])
+    bound = [core.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names]
+    driver = session.connection().connection.driver_connection
+    if driver is None:
+        raise RuntimeError("the connection to PostgreSQL is closed")
+    columns = ", ".join(f'"{name}"' for name in names)
+    with driver.cursor() as cursor, cursor.copy(f'COPY "{core.name}" ({columns}) FROM STDIN') as copy:
+        for row in rows:
+            copy.write_row([
+                value if write is None or value is None else write(value)
+                for write, value in zip(bound, (row[name] for name in names), strict=True)
+            ])  # fmt: skip
+
+
+def announce_numbers(session: Session) -> None:
+    """Say, before the first is given, that this unit of work numbers records or postings: see `numbered_until`."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock_shared(:lock)"), {"lock": NUMBERING_LOCK})
+
+
+def numbered_until(session: Session) -> tuple[int, int]:
+    """Return the last number of a call's record and of a posting up to which nothing will appear any more.
+
+    Numbers are given before a unit of work commits, so a greater one may be seen before a smaller one. On PostgreSQL
+    this waits, for a moment, until nobody is between the two; SQLite has one writer anyway. Raises `OperationalError`
+    where that takes too long: then try again later.
+    """
+    asked = text("SELECT (SELECT coalesce(max(id), 0) FROM cdr_key), (SELECT coalesce(max(id), 0) FROM posting)")
+    if session.get_bind().dialect.name == "sqlite":
+        calls, postings = session.execute(asked).one()
+        return int(calls), int(postings)
+    session.execute(text("SET LOCAL lock_timeout = '500ms'"))
+    session.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": NUMBERING_LOCK})
+    try:
+        calls, postings = session.execute(asked).one()
+    finally:
+        session.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": NUMBERING_LOCK})
+    return int(calls), int(postings)
 
 
 def migrate(engine: Engine) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time
 from itertools import groupby
 
 from sqlalchemy import case, func
 from sqlmodel import Session, col, select
 
 from billing.chart import CHART
-from billing.models import LedgerTransaction, Posting, Wallet, WalletKind
+from billing.models import Posting, Wallet, WalletKind
+from billing.totals import ledger_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +61,32 @@ class Sheet:
 
 
 def trial_balance(session: Session, *, at: datetime | None = None) -> tuple[Sheet, ...]:
-    """Return a sheet for each currency, in order; `at`: of what was posted up to that moment, that moment included."""
+    """Return a sheet for each currency, in order; `at`: of what was posted up to that moment, that moment included.
+
+    Whole days come from the totals, the last day's part from its postings.
+    """
+    day = None if at is None else at.astimezone(UTC).date()
+    sums = {key: list(sides) for key, sides in ledger_sums(session, day).items()}
+    if at is not None and day is not None:
+        for kind, currency, left, right in _since(session, datetime.combine(day, time(), UTC), at):
+            known = sums.setdefault((kind, currency), [0, 0])
+            known[0], known[1] = known[0] + left, known[1] + right
+    lines = [Line(kind, currency, left, right) for (kind, currency), (left, right) in sums.items()]
+    lines.sort(key=lambda line: (line.currency, CHART[line.kind].number))
+    return tuple(Sheet(currency, tuple(group)) for currency, group in groupby(lines, lambda line: line.currency))
+
+
+def _since(session: Session, since: datetime, at: datetime) -> list[tuple[WalletKind, str, int, int]]:
     amount = col(Posting.amount_micros)
     asked = (
         select(
-            Posting.currency,
             Wallet.kind,
+            Posting.currency,
             func.sum(case((amount < 0, -amount), else_=0)),
             func.sum(case((amount > 0, amount), else_=0)),
         )
         .join(Wallet, col(Wallet.id) == col(Posting.wallet_id))
-        .group_by(col(Posting.currency), col(Wallet.kind))
+        .where(col(Posting.posted_at) >= since, col(Posting.posted_at) <= at)
+        .group_by(col(Wallet.kind), col(Posting.currency))
     )
-    if at is not None:
-        asked = asked.join(LedgerTransaction, col(LedgerTransaction.id) == col(Posting.transaction_id))
-        asked = asked.where(col(LedgerTransaction.created_at) <= at)
-    lines = [
-        Line(WalletKind(kind), currency, int(left), int(right)) for currency, kind, left, right in session.exec(asked)
-    ]
-    lines.sort(key=lambda line: (line.currency, CHART[line.kind].number))
-    return tuple(Sheet(currency, tuple(group)) for currency, group in groupby(lines, lambda line: line.currency))
+    return [(WalletKind(kind), currency, int(left), int(right)) for kind, currency, left, right in session.exec(asked)]

@@ -70,6 +70,7 @@ from billing.models.tables import (
     WalletKind,
     id_of,
 )
+from billing.models.totals import CallTotal, CdrKey, LedgerTotal, MoneyTotal
 
 __all__ = [
     "Account",
@@ -84,8 +85,10 @@ __all__ = [
     "Beyond",
     "BillingMode",
     "CallCost",
+    "CallTotal",
     "Carrier",
     "Cdr",
+    "CdrKey",
     "Channel",
     "Charge",
     "Correction",
@@ -96,11 +99,13 @@ __all__ = [
     "Identity",
     "IdentityKind",
     "ImportKind",
+    "LedgerTotal",
     "LedgerTransaction",
     "Listener",
     "ListenerKind",
     "Meta",
     "MinMargin",
+    "MoneyTotal",
     "Operation",
     "OutboxRow",
     "Posting",

@@ -177,12 +177,17 @@ class LedgerTransaction(SQLModel, table=True):
 
 
 class Posting(SQLModel, table=True):
-    """One line of the ledger, never edited. `seq` numbers the postings of a MONEY wallet without gaps."""
+    """One line of the ledger, never edited. `seq` numbers the postings of a MONEY wallet without gaps.
+
+    `posted_at` is its transaction's `created_at`; PostgreSQL keeps postings by months of it.
+    """
 
     __tablename__ = "posting"
     __table_args__ = (
+        # PostgreSQL keeps postings by month and this key for each month; over all months the outbox has the same key.
         UniqueConstraint("wallet_id", "seq"),
         CheckConstraint("amount_micros BETWEEN -9007199254740991 AND 9007199254740991", name="amount_exact"),
+        Index("ix_posting_posted", "posted_at", postgresql_using="brin"),
     )
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
     transaction_id: int = Field(sa_column=row_of("ledger_transaction.id", index=True))
@@ -190,6 +195,7 @@ class Posting(SQLModel, table=True):
     amount_micros: int = Field(sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(max_length=3)
     seq: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    posted_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Operation(SQLModel, table=True):
@@ -203,12 +209,17 @@ class Operation(SQLModel, table=True):
 
 
 class Cdr(SQLModel, table=True):
-    """The record of one call, exactly one for each."""
+    """The record of one call, exactly one for each. PostgreSQL keeps records by months of `ended_at`."""
 
     __tablename__ = "cdr"
     __table_args__ = (
         Index("ix_cdr_account_ended", "account_id", "ended_at", "call_id"),
         Index("ix_cdr_ended", "ended_at", "call_id"),
+        Index("ix_cdr_caller", "caller", "ended_at", postgresql_ops={"caller": "varchar_pattern_ops"}),
+        Index("ix_cdr_callee", "callee", "ended_at", postgresql_ops={"callee": "varchar_pattern_ops"}),
+        Index("ix_cdr_destination_ended", "destination", "ended_at"),
+        Index("ix_cdr_switch_ended", "switch", "ended_at"),
+        Index("ix_cdr_disposition_ended", "disposition", "ended_at"),
     )
     call_id: str = Field(primary_key=True, max_length=200)
     switch: str = Field(max_length=64)
@@ -239,20 +250,27 @@ class Cdr(SQLModel, table=True):
 
 
 class Charge(SQLModel, table=True):
-    """What one account in the chain pays for a call, with the facts to price it again. `level` 0 is the payer."""
+    """What one account in the chain pays for a call, with the facts to price it again. `level` 0 is the payer.
+
+    `ended_at` is the call's, so that the calls of a reseller are found by time.
+    """
 
     __tablename__ = "charge"
-    __table_args__ = (UniqueConstraint("call_id", "level"),)
+    __table_args__ = (
+        UniqueConstraint("call_id", "level"),
+        Index("ix_charge_account_ended", "account_id", "ended_at", "call_id"),
+    )
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
     call_id: str = Field(foreign_key="cdr.call_id", max_length=200)
     level: int
-    account_id: int = Field(sa_column=row_of("account.id", index=True))
+    account_id: int = Field(sa_column=row_of("account.id"))
     wallet_id: int = Field(sa_column=row_of("wallet.id"))
     to_wallet_id: int = Field(sa_column=row_of("wallet.id"))
     amount_micros: int = Field(sa_column=Column(BigInteger, nullable=False))
     currency: str = Field(max_length=3)
     billed_s: int
     facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    ended_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class OutboxRow(SQLModel, table=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from alembic import command
@@ -13,7 +12,6 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlmodel import select
 
-from billing import migrations
 from billing.catalogue import bump_catalogue, catalogue_version
 from billing.models import Account, AccountKind, AuditRow, LedgerTransaction, Meta, Posting, Wallet, WalletKind
 from billing.store import migrate, migrating, migrations_missing, open_store, reading, work
@@ -34,7 +32,11 @@ def _add_ledger_rows(engine: Engine, amounts: list[int]) -> None:
         assert wallet.id
         assert entry.id
         for amount in amounts:
-            session.add(Posting(transaction_id=entry.id, wallet_id=wallet.id, amount_micros=amount, currency="EUR"))
+            session.add(
+                Posting(
+                    transaction_id=entry.id, wallet_id=wallet.id, amount_micros=amount, currency="EUR", posted_at=NOW
+                )
+            )
         session.add(AuditRow(at=NOW, actor="test", action="made", subject="op"))
 
 
@@ -46,7 +48,7 @@ def test_migrations_and_models_agree(engine: Engine) -> None:
 
 def test_migrations_go_up_down_up(bare_engine: Engine) -> None:
     """Each migration can be undone without a trace, and done again."""
-    newest = len([*(Path(migrations.__file__).parent / "versions").glob("0*.py")])
+    newest = 12
     assert migrations_missing(bare_engine) == newest
     migrate(bare_engine)
     assert migrations_missing(bare_engine) == 0

@@ -45,7 +45,7 @@ def charge(rate: dict[str, Any], amount_micros: int, **talk: Any) -> Charge:
     facts = {"tariff": "retail", "tariff_id": 1, "version": 3, "rate": rate, **talk}
     return Charge(
         call_id="a:1", level=0, account_id=1, wallet_id=1, to_wallet_id=2, amount_micros=amount_micros,
-        currency="EUR", billed_s=0, facts=facts,
+        currency="EUR", billed_s=0, facts=facts, ended_at=ANSWERED,
     )  # fmt: skip
 
 

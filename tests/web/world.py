@@ -19,7 +19,7 @@ from sqlmodel import Session, col, select
 from billing import accounts, topups, users
 from billing.credit.live import LiveCalls, LiveCallView
 from billing.credit.store import CreditStore
-from billing.models import AccountKind, Cdr, Charge, IdentityKind, Wallet, WalletKind, id_of
+from billing.models import AccountKind, Cdr, CdrKey, Charge, IdentityKind, Wallet, WalletKind, id_of
 from billing.ports import to_ms
 from billing.store import migrate, open_store, work
 from rating.tariff import Rate, Rounding, Step
@@ -197,7 +197,7 @@ def add_record(
         "currency": "EUR",
     }
     cdr = Cdr(**(facts | changes))
-    session.add(cdr)
+    session.add_all([cdr, CdrKey(call_id=cdr.call_id, ended_at=cdr.ended_at)])
     session.flush()
     if cdr.cost_micros and account_id is not None:
         wallet = session.exec(select(Wallet).where(col(Wallet.account_id) == account_id)).one()
@@ -213,6 +213,7 @@ def add_record(
                 currency="EUR",
                 billed_s=66,
                 facts=charge_facts or FACTS,
+                ended_at=cdr.ended_at,
             )
         )
         session.flush()
