@@ -328,8 +328,9 @@ def _admission(
         case _:
             assert_never(result)
     call.stage = Stage.ENDED
-    # No answer is not a no: the hold may have been made, so it is released all the same.
-    return _refuse(call, refusal, now, held=result is None)
+    # No answer is not a no, and of a no that was asked for twice the first question may still be on its way: whatever
+    # was held, or will be, is released.
+    return _refuse(call, refusal, now, held=True)
 
 
 def _refuse(call: Call, refusal: Refusal, now: datetime, *, held: bool) -> list[Effect]:

@@ -280,8 +280,12 @@ class Controller:
                 await switch.refuse(call.call_id, effect.refusal)
                 await self.settler.trim(call.call_id)
             case machine.SetLimit():
+                asked_mono = self.clock.monotonic()
                 await self.restorer.before_promise(call)
-                outcome = await switch.set_limit(call.call_id, effect.left_s + await self._grace(call))
+                left_s = effect.left_s + await self._grace(call)
+                # Both may take seconds where Redis is slow: the time that is left goes by meanwhile.
+                left_s = max(left_s - (self.clock.monotonic() - asked_mono), 0.1)
+                outcome = await switch.set_limit(call.call_id, left_s)
                 if outcome is not Outcome.DONE:
                     call.inbox.insert(0, Commanded(effect, outcome))
             case machine.Warn():

@@ -89,11 +89,16 @@ class Journal:
         self._begin()
         while self._flusher and not self._flusher.done():
             await asyncio.wait([self._flusher])
-        if self._db is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
-        if self._lock is not None:
-            self._lock.close()
-        self._thread.shutdown()
+        try:
+            if self._db is not None:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        except sqlite3.Error as error:
+            # A full disk, say. What is on it stays on it, and a stop must not fail for it.
+            log.warning("journal_not_closed", error=str(error))
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+            self._thread.shutdown()
 
     async def _do(self, sql: str, values: tuple[object, ...]) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

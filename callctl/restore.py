@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from billing import outbox
-from billing.credit.store import NotHeld
+from billing.credit.store import Held, NotHeld
 from billing.errors import CreditUnavailable
 from billing.ports import to_ms
 from callctl.call import Call, Stage
@@ -81,7 +81,7 @@ class Restorer:
         """Hold what a call is about to be promised, where the hold just made may have been lost again."""
         if self.lost:
             try:
-                await self._hold_one(call)
+                await self.hold_one(call)
             except CreditUnavailable as error:
                 # Its turn comes with all others: until then nobody else is admitted.
                 log.warning("hold_not_back_yet", call_id=call.call_id, error=str(error))
@@ -89,9 +89,10 @@ class Restorer:
     async def _hold_again(self) -> None:
         for call in list(self._its.calls.values()):
             if call.stage in (Stage.RINGING, Stage.TALKING):
-                await self._hold_one(call)
+                await self.hold_one(call)
 
-    async def _hold_one(self, call: Call) -> None:
+    async def hold_one(self, call: Call) -> Held | NotHeld:
+        """Hold what a call was promised, whatever is left: it is owed already. Raises `CreditUnavailable`."""
         its = self._its
         now = its.clock.now()
         now_ms = to_ms(now)
@@ -105,6 +106,7 @@ class Restorer:
         )
         if isinstance(held, NotHeld):
             log.error("hold_not_restored", call_id=call.call_id, code=str(held.code))
+        return held
 
     async def _end_resurrected(self) -> None:
         """End holds that came back with older data although their calls are over and charged."""

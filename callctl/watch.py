@@ -17,11 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from billing import outbox
 from billing.cdrs import records_of
-from billing.credit.store import OpenHold
+from billing.credit.store import HoldCode, NotHeld, OpenHold
 from billing.errors import CreditUnavailable
 from billing.ports import to_ms
 from billing.store import reading
-from callctl import call as machine
 from callctl import recovery
 from callctl.admission import Refused, decide, dialled
 from callctl.call import Call, Stage
@@ -188,21 +187,33 @@ class Watch:
             log.error("unpayable_call_ended", call_id=seen.call_id)
             await switch.hangup(seen.call_id)
             return
-        now = its.now_on(switch.name)
+        answered_at = call.answered_at or seen.answered_at
+        if hold is None and not await self._hold_promise(switch, call, seen):
+            return
         call.touched_mono = its.clock.monotonic()
         its.calls[call.call_id] = call
         its.reporter.tell(NewsKind.ADOPTED, call.call_id, call.terms.levels[0].account)
-        answered_at = call.answered_at or seen.answered_at
         call.answered_at, call.stage = None, Stage.RINGING
         its.board.changed(call.call_id)
         if answered_at:
-            if hold is None:
-                call.granted_s = max(int((now - answered_at).total_seconds()), 0)
             its.give(call, CallAnswered(call.call_id, answered_at))
-        if hold is None:
-            # Redis lost the hold: make it anew for the next slice.
-            call.exhausted = True
-            its.give(call, machine.MoneyGrew())
+
+    async def _hold_promise(self, switch: Switch, call: Call, seen: LiveCall) -> bool:
+        """Hold anew what a call was promised whose hold is lost: up to its limit on the switch, or else one slice.
+
+        False where it is over for us, and must not live. Raises `CreditUnavailable`.
+        """
+        its = self._its
+        call.granted_s = its.policy.slice_s
+        if seen.answered_at:
+            talked_s = (its.now_on(switch.name) - seen.answered_at).total_seconds()
+            call.granted_s = max(round(max(talked_s, 0.0) + max(seen.limit_s or 0.0, 0.0)), 1)
+        held = await its.restorer.hold_one(call)
+        if isinstance(held, NotHeld) and held.code is HoldCode.ENDED:
+            log.warning("settled_call_lives", call_id=call.call_id)
+            await switch.hangup(call.call_id)
+            return False
+        return True
 
     def _call_of(self, seen: LiveCall, hold: OpenHold | None) -> Call | None:
         its = self._its

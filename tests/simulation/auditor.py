@@ -21,6 +21,8 @@ from tests.simulation.switch import SimulatedCall, SimulatedSwitch
 
 OVERRUN_MS = 2_000
 """What a switch may end a call late without anybody paying for it."""
+CAME_S = 2.5
+"""Money that came so shortly before a call was cut may have come too late."""
 TOLD_S = 0.25
 """So long a new limit may be on its way from the hold to the switch."""
 
@@ -83,8 +85,8 @@ class Auditor:
     most_calls: dict[str, int | None]
     """account → how many calls it may have at once"""
     now_s: Callable[[], float]
-    commands_heard: bool
-    """In this seed whatever the controller says to the switch or to Redis is done and answered, and it never dies."""
+    restless: Callable[[float, float], bool]
+    """Whether between two moments anything may have kept the controller from renewing calls"""
     store: sqlite3.Connection
     """A connection of its own to the SQL store."""
     deaths_s: list[float] = field(default_factory=list)
@@ -95,6 +97,8 @@ class Auditor:
     largest: dict[str, dict[str, int]] = field(default_factory=dict)
     """call → the largest share of each wallet that was ever held for it: what may be held again after a loss"""
     seen_open: set[str] = field(default_factory=set)
+    left: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """wallet → what was available, and since when there is as much or more"""
     raised: dict[str, tuple[float, dict[str, int]]] = field(default_factory=dict)
     """call → when its hold last grew, and its shares"""
 
@@ -131,6 +135,8 @@ class Auditor:
             if int(wallet["held"]) != held[str(wallet_id)]:
                 raise Broken("held", f"wallet {wallet_id} says {wallet['held']}, its holds {held[str(wallet_id)]}")
             left = int(wallet["balance"]) + limit - int(wallet["held"])
+            before, since_s = self.left.get(wallet_id, (0, self.now_s()))
+            self.left[wallet_id] = (left, self.now_s() if left > before else since_s)
             # Less than nothing may be left where SQL's balance came before the hold it replaces went, and where a hold
             # that was lost comes back: never by a hold that grows.
             if left < 0 and str(wallet_id) in grew and not self._graced():
@@ -157,20 +163,28 @@ class Auditor:
             self.raised[call_id] = (self.now_s(), amounts)
 
     def cut(self, call: SimulatedCall) -> None:
-        """Check a call that the switch cuts at its limit: no money was held for more."""
-        since_s, amounts = self.raised.get(call.call_id, (0.0, {}))
-        if (
-            not self.commands_heard
-            or self.now_s() - since_s < TOLD_S
-            or call.limit_s is None
-            or call.answered_s is None
-        ):
+        """Check a call that the switch cuts at its limit: nobody held or could have paid for more."""
+        now_s = self.now_s()
+        if call.limit_s is None or call.answered_s is None:
             return
-        talked_s = int(call.limit_s - call.answered_s) + 1
-        for payer in self.chains[call.plan.account_code]:
-            if amounts.get(f"w:{payer.wallet_id}", 0) <= price(payer.rate, talked_s):
-                return
-        raise Broken("cut", f"call {call.call_id} is cut after {talked_s} s, though its hold pays for more")
+        lead_s = min(self.options.renew_before_s, self.options.slice_s / 2)
+        if self.restless(max(call.answered_s, now_s - lead_s - 1.0), now_s):
+            return
+        granted_s = round(call.limit_s - call.answered_s)
+        since_s, amounts = self.raised.get(call.call_id, (0.0, {}))
+        chain = self.chains[call.plan.account_code]
+        more = [price(payer.rate, granted_s + 1) for payer in chain]
+        shares = [amounts.get(f"w:{payer.wallet_id}", 0) for payer in chain]
+        if now_s - since_s > TOLD_S and all(
+            share >= cost and share > price(payer.rate, granted_s)
+            for share, cost, payer in zip(shares, more, chain, strict=True)
+        ):
+            raise Broken("cut", f"call {call.call_id} is cut after {granted_s} s, though its hold pays for more")
+        free = [self.left.get(payer.wallet_id, (0, now_s)) for payer in chain]
+        if all(now_s - since_s > CAME_S for _, since_s in free) and all(
+            left + share >= cost for (left, _), share, cost in zip(free, shares, more, strict=True)
+        ):
+            raise Broken("cut", f"call {call.call_id} is cut after {granted_s} s, though there was money for more")
 
     def after_sql(self) -> None:
         """Check the wallets after a unit of work: nobody below its credit."""
@@ -185,6 +199,7 @@ class Auditor:
         """Check a limit as the switch gets it: there is one, and the call's hold pays for it."""
         if total_s is None:
             raise Broken("deadline", f"call {call.call_id} has no limit on the switch")
+        self._within_grace(call, total_s)
         hold = self.server.hash(f"{{{PREFIX}}}:h:{call.call_id}")
         if not hold or hold["state"] != "open" or call.call_id in self.lost or self.options.grace_s:
             return
@@ -196,6 +211,17 @@ class Auditor:
                     "paid",
                     f"call {call.call_id} may talk {total_s:.2f} s, wallet {payer.wallet_id} holds {share} for it",
                 )
+
+    def _within_grace(self, call: SimulatedCall, total_s: float) -> None:
+        """Check that a limit goes beyond what is paid for by the grace at most, and no further than the money."""
+        hold = self.server.hash(f"{{{PREFIX}}}:h:{call.call_id}")
+        beyond_s = int(total_s - self.options.grace_s - OVERRUN_MS / 1000)
+        if not hold or hold["state"] != "open" or call.call_id in self.lost or beyond_s <= 0:
+            return
+        for payer in self.chains[call.plan.account_code]:
+            share, needed = int(hold.get(f"w:{payer.wallet_id}", "0")), price(payer.rate, beyond_s)
+            if share < needed:
+                raise Broken("grace", f"call {call.call_id} may talk {total_s:.2f} s, {share} is held for it")
 
     # -- at rest -------------------------------------------------------------------------------------------------------
 
@@ -229,17 +255,26 @@ class Auditor:
                 balances[charge.wallet_id] -= charge.amount_micros
                 if charge.to_wallet_id in balances:
                     balances[charge.to_wallet_id] += charge.amount_micros
+        self._followed()
         rows = dict(self.store.execute("SELECT id, balance_micros FROM wallet WHERE kind = 'money'").fetchall())
         for wallet_id, balance in balances.items():
             if rows[wallet_id] != balance:
                 raise Broken("balance", f"wallet {wallet_id} is at {rows[wallet_id]}, the calls leave {balance}")
+
+    def _followed(self) -> None:
+        """Check that Redis has every wallet just as SQL has it."""
+        rows = self.store.execute("SELECT id, balance_micros, seq FROM wallet WHERE kind = 'money'").fetchall()
+        for wallet_id, balance, seq in rows:
+            kept = self.server.hash(f"{{{PREFIX}}}:w:{wallet_id}")
+            if wallet_id in self.credit and (kept.get("balance"), kept.get("seq")) != (str(balance), str(seq)):
+                raise Broken("follows", f"wallet {wallet_id} is at {balance} after posting {seq}, Redis says {kept}")
 
     def _no_record(self, call: SimulatedCall) -> None:
         if call.admitted_s is None and call.refused_s is None:
             return  # nobody ever decided about it
         if call.refused_s is not None and self.options.faults.journal_broken and self.deaths_s:
             return  # not a byte could be written, and who knew of it died
-        if call.call_id in self.lost and self._died_since(self.lost_s[0]):
+        if call.call_id in self.lost and self._died_since(call.offered_s):
             return  # its hold was lost, and who knew of it died
         raise Broken("record", f"call {call.call_id} ({self._told(call)}) has no record")
 

@@ -163,6 +163,10 @@ class SimulatedRedis:
         if self.split or drawn < faults.request_lost:
             return answer
         delay = self._latency()
+        now = loop.time()
+        for begin, length in faults.stalls:
+            if begin <= now < begin + length:
+                delay += begin + length - now
         if self.rng.random() < faults.request_late:
             delay += self.rng.uniform(TIMEOUT_S / 2, TIMEOUT_S * 2.5)
         loop.later(delay, self._arrive, loop, work, answer, self.server.runs)

@@ -25,6 +25,10 @@ class Faults:
     redis_rewound: tuple[tuple[float, float], ...] = ()
     """(moment, how many seconds of its last writes are gone)."""
     redis_emptied: tuple[float, ...] = ()
+    failovers: tuple[tuple[float, float, float], ...] = ()
+    """(moment, how long nobody answers, how many seconds of the last writes the replica never got)."""
+    stalls: tuple[tuple[float, float], ...] = ()
+    """What is sent to Redis in this time arrives after it, all at once, whether or not anybody still waits."""
     sql_error: float = 0.0
     sql_unknown: float = 0.0
     """Committed, but whoever asked hears an error."""
@@ -33,6 +37,8 @@ class Faults:
     journal_broken: tuple[tuple[float, float], ...] = ()
     deaths: tuple[tuple[float, float], ...] = ()
     """(moment, how long nobody is there): the controller, killed between two steps."""
+    deaths_after: tuple[tuple[str, int, float, float], ...] = ()
+    """(what, the how manieth, how soon after it, how long nobody is there): killed in the middle of something."""
     stops: tuple[tuple[float, float], ...] = ()
     """The same, but told to stop first."""
     event_lost: float = 0.0
@@ -97,7 +103,7 @@ def draw(seed: int) -> Options:
     rates = (_rate(rng), _rate(rng))
     return Options(
         seed=seed,
-        calls=rng.choice([6, 12, 20, 28]),
+        calls=rng.choice([6, 12, 20, 28, 40]),
         over_s=over_s,
         accounts=_accounts(rng, rates, slice_s),
         rates=rates,
@@ -106,14 +112,14 @@ def draw(seed: int) -> Options:
         last_try_s=min(rng.choice([0.3, 0.6, 1.0]), slice_s / 4),
         ring_s=rng.choice([5, 10, 20]),
         warn_before_s=rng.choice([0.0, slice_s * 0.4]),
-        grace_s=rng.choice([0.0, 0.0, 0.0, 6.0]),
+        grace_s=rng.choice([0.0, 0.0, 6.0]),
         resync_s=rng.choice([4.0, 10.0, 30.0]),
-        talk_s=slice_s * rng.choice([0.5, 1.5, 3.0]),
+        talk_s=slice_s * rng.choice([0.5, 1.5, 3.0, 5.0]),
         limit_late_s=rng.choice([0.0, 0.05, 0.4]),
         top_ups=rng.choice([0, 2, 6, 15]),
-        hangups=rng.choice([0, 0, 2]),
+        hangups=rng.choice([0, 0, 2, 8]),
         blocks=rng.choice([0, 0, 0, 2]),
-        faults=_faults(rng, over_s) if rng.random() < 0.8 else Faults(),
+        faults=_faults(rng, over_s),
     )
 
 
@@ -142,7 +148,7 @@ def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int) -> tuple[Acco
         made.append(AccountPlan(f"reseller {depth}", "", depth - 1 if depth else None, money, credit, calls, None))
     for number in range(rng.choice([1, 2, 3])):
         parent = chain - 1 if chain and rng.random() < 0.7 else None
-        money = int(per_slice * rng.choice([0, 0.4, 1, 2.5, 7, 60])) if parent is None else 0
+        money = int(per_slice * rng.choice([0, 0.4, 1, 2.5, 7, 60, 400])) if parent is None else 0
         credit = int(per_slice * rng.choice([0, 0, 1.5, 10])) if parent is None else per_slice * rng.choice([2, 20])
         plan = AccountPlan(
             f"customer {number}",
@@ -157,31 +163,51 @@ def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int) -> tuple[Acco
     return tuple(made)
 
 
+MOODS = ("quiet", "moments", "moments", "crashes", "crashes", "messages", "everything", "everything")
+"""A fault hides what another one would show: in some seeds only some kinds of them come."""
+
+
 def _faults(rng: Random, over_s: float) -> Faults:
+    mood = rng.choice(MOODS)
+    if mood == "quiet":
+        return Faults(skew_s=rng.choice([0.0, 0.3, 100.0, -100.0]))
+    some = 1.6 if mood in {"moments", "crashes"} else 1.0
+
     def chance(most: float) -> float:
-        return rng.choice([most / 5, most]) if rng.random() < 0.35 else 0.0
+        drawn, size = rng.random(), rng.choice([most / 5, most])
+        return size if drawn < 0.35 and mood in {"messages", "everything"} else 0.0
 
     def moments(often: float, longest_s: float) -> tuple[tuple[float, float], ...]:
-        if rng.random() >= often:
+        if rng.random() >= often * some or mood in {"messages", "crashes"}:
             return ()
         return tuple((rng.uniform(0.5, over_s), rng.uniform(0.1, longest_s)) for _ in range(rng.choice([1, 1, 3])))
 
+    deaths = moments(0.35, 12.0)
+    after = _deaths_after(rng, mood)
     emptied = tuple(at for at, _ in moments(0.12, 1.0))
+    if deaths and rng.random() < 0.3:
+        emptied = tuple(at + rng.uniform(0.0, for_s) for at, for_s in deaths[:1])
+    rewound = () if emptied else moments(0.2, 2.0)
+    failovers = () if emptied or rewound else tuple((*each, rng.uniform(0.0, 2.0)) for each in moments(0.15, 5.0))
+    crashing = mood in {"crashes", "everything"} and bool(after)
     return Faults(
-        latency_s=rng.choice([0.0005, 0.005, 0.05]),
+        latency_s=rng.choice([0.0005, 0.005, 0.05]) if mood != "crashes" else 0.002,
         request_lost=chance(0.15),
         reply_lost=chance(0.25),
         request_late=chance(0.2),
         partitions=moments(0.2, 12.0),
+        stalls=moments(0.25, 9.0),
         redis_down=moments(0.2, 10.0),
-        redis_rewound=() if emptied else moments(0.15, 1.0),
+        redis_rewound=rewound,
         redis_emptied=emptied,
+        failovers=failovers,
         sql_error=chance(0.2),
         sql_unknown=chance(0.15),
         sql_slow_s=rng.choice([0.001, 0.02, 0.3]),
-        sql_down=moments(0.2, 25.0),
-        journal_broken=moments(0.15, 10.0),
-        deaths=moments(0.5, 12.0),
+        sql_down=_windows(rng, over_s, 25.0) if crashing and rng.random() < 0.5 else moments(0.2, 25.0),
+        journal_broken=_windows(rng, over_s, 12.0) if crashing and rng.random() < 0.25 else moments(0.15, 10.0),
+        deaths=deaths,
+        deaths_after=after,
         stops=moments(0.15, 4.0),
         event_lost=chance(0.08),
         event_doubled=chance(0.2),
@@ -192,4 +218,18 @@ def _faults(rng: Random, over_s: float) -> Faults:
         switch_restarts=moments(0.12, 5.0),
         record_lost=chance(0.5),
         skew_s=rng.choice([0.0, 0.0, 0.3, -0.3, 100.0, -100.0]),
+    )
+
+
+def _windows(rng: Random, over_s: float, longest_s: float) -> tuple[tuple[float, float], ...]:
+    return tuple((rng.uniform(0.5, over_s), rng.uniform(longest_s / 3, longest_s)) for _ in range(2))
+
+
+def _deaths_after(rng: Random, mood: str) -> tuple[tuple[str, int, float, float], ...]:
+    if mood not in {"crashes", "everything"} or rng.random() < 0.2:
+        return ()
+    what = ["offer", "admit", "answered", "limit", "over", "over", "refuse"]
+    return tuple(
+        (rng.choice(what), rng.randint(1, 8), rng.choice([0.0, 0.002, 0.02, 0.2, 2.0]), rng.uniform(0.1, 15.0))
+        for _ in range(rng.choice([1, 2, 4]))
     )

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -44,8 +45,11 @@ from tests.simulation.switch import CallPlan, SimulatedSwitch
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 LIVENESS_S = 600.0
 """How long everything may take to come to rest once the faults have stopped."""
+LONGEST_TALK_S = 240.0
 QUIET = Faults()
 TOLD_SOON_S = 0.02
+RECOVERED_S = 8.0
+"""So long after a fault is over may a call still be cut for it."""
 IMPOSSIBLE = {
     "call_broken",
     "loop_broken",
@@ -155,19 +159,32 @@ class World:
         self.trace: list[str] = []
         self.wallets: dict[int, int] = {}
         """account → wallet"""
-        self.paid_in: dict[int, int] = {}
+        self.parents: dict[int, int] = {}
+        """account → the reseller above it"""
+        self.asked: dict[str, tuple[int, int]] = {}
+        """operation → account and amount of a top-up somebody asked for, once or more often"""
         self.failure: Broken | None = None
         self.auditor = self._open_accounts()
         self.server.after = self._after_redis
         self.switch.watch_limit = lambda call, total_s: self._checked(lambda: self.auditor.limit_set(call, total_s))
         self.switch.watch_cut = lambda call: self._checked(lambda: self.auditor.cut(call))
-        self.switch.trace = lambda what, call_id: self.note(f"{call_id} {what}")
+        self.switch.trace = self._seen_on_switch
+        self._happened: Counter[str] = Counter()
         self.loop.run_job = self._run_job
         self._pictures: list[dict[str, tuple[str, Any]]] = []
 
     def note(self, what: str) -> None:
         """Keep a line for whoever looks at a failure."""
         self.trace.append(f"{self.loop.time():9.3f} {what}")
+
+    def _seen_on_switch(self, what: str, call_id: str) -> None:
+        self.note(f"{call_id} {what}")
+        kind = what.partition(" ")[0].rstrip(":")
+        self._happened[kind] += 1
+        for death, number, after_s, for_s in self.faults.deaths_after:
+            if death == kind and number == self._happened[kind]:
+                self.loop.later(after_s, self.kill)
+                self._task_at(after_s + for_s, self.begin)
 
     def _client(self, name: str) -> SimulatedRedis:
         client = SimulatedRedis(self.server, lambda: self.faults, Random(f"{name} {self.options.seed}"))
@@ -214,7 +231,8 @@ class World:
                 wallet = accounts.find_account(session, str(account_id)).wallet_id
             ids.append(account_id)
             self.wallets[account_id] = wallet
-            self.paid_in[wallet] = 0
+            if plan.parent is not None:
+                self.parents[account_id] = ids[plan.parent]
             credit[wallet] = plan.credit_limit_micros
             if plan.parent is None and plan.opening_micros:
                 self._pay_in(account_id, plan.opening_micros, "opening")
@@ -231,11 +249,12 @@ class World:
                 )
         look = sqlite3.connect(self.folder.store, isolation_level=None)
         most = {str(account_id): plan.max_calls for account_id, plan in zip(ids, options.accounts, strict=True)}
-        return Auditor(options, self.server, chains, credit, most, self.loop.time, _heard(options.faults), look)
+        return Auditor(options, self.server, chains, credit, most, self.loop.time, _restless(options), look)
 
     def _pay_in(self, account_id: int, amount_micros: int, operation: str) -> topups.TopUp | None:
+        self.asked[f"{operation} {account_id}"] = (account_id, amount_micros)
         with work(self.engine) as session:
-            done = topups.top_up(
+            return topups.top_up(
                 session,
                 account_id,
                 amount_micros,
@@ -243,10 +262,16 @@ class World:
                 actor="sim",
                 now=self.clock.now(),
             )
-        if not done.replayed:
-            for applied in done.applied:
-                self.paid_in[applied.wallet_id] += applied.amount_micros
-        return done
+
+    def _paid_in(self) -> dict[int, int]:
+        """Return what was put into each wallet: every operation that SQL knows counts once, however often asked for."""
+        paid = dict.fromkeys(self.wallets.values(), 0)
+        for operation, (account_id, amount) in self.asked.items():
+            if self.auditor.store.execute("SELECT 1 FROM operation WHERE id = ?", (operation,)).fetchone():
+                paid[self.wallets[account_id]] += amount
+                if account_id in self.parents:
+                    paid[self.wallets[self.parents[account_id]]] -= amount
+        return paid
 
     def _run_job(self, owner: str, executor: Executor | None, job: Job, future: asyncio.Future[Any]) -> None:
         """Carry out work for a thread: at a drawn moment, with what can go wrong in a store."""
@@ -351,7 +376,7 @@ class World:
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
-    def schedule(self) -> None:  # noqa: C901 - one line for each thing that may happen
+    def schedule(self) -> None:  # noqa: C901, PLR0912 - one line for each thing that may happen
         """Draw and plan all that will happen."""
         options, faults, rng = self.options, self.faults, self.rng
         for number in range(options.calls):
@@ -379,6 +404,11 @@ class World:
             self.loop.later(at_s, self._rewind)
         for at_s in faults.redis_emptied:
             self.loop.later(at_s, self._empty)
+        for at_s, for_s, lost_s in faults.failovers:
+            self.loop.later(max(at_s - lost_s, 0.0), self._take_picture)
+            self.loop.later(at_s, self._redis_up, False)
+            self.loop.later(at_s, self._rewind)
+            self.loop.later(at_s + for_s, self._redis_up, True)
         for number in range(options.top_ups):
             self._task_at(rng.uniform(1, options.over_s), partial(self._top_up, number))
         for _ in range(options.hangups):
@@ -399,7 +429,9 @@ class World:
             rings_s=rng.uniform(0.05, 3.0),
             answered=kind > 0.2,
             busy=kind < 0.1,
-            talks_s=max(rng.expovariate(1 / options.talk_s), 0.05) if rng.random() < 0.85 else options.slice_s * 1.0,
+            talks_s=min(max(rng.expovariate(1 / options.talk_s), 0.05), LONGEST_TALK_S)
+            if rng.random() < 0.85
+            else options.slice_s * 1.0,
             hangs_up_s=rng.uniform(0.0, 2.0) if rng.random() < 0.12 else None,
             forks_s=rng.uniform(0.1, 3.0) if rng.random() < 0.1 else None,
         )
@@ -438,7 +470,7 @@ class World:
             try:
                 done = await asyncio.to_thread(self._pay_in, account_id, amount, f"top-up {number}")
                 self.note(f"top-up of account {account_id}: {amount}")
-                if done is not None and self.rng.random() < 0.9:
+                if done is not None and self.rng.random() < 0.6:
                     await outbox.apply_now(self.engine, self._credit(), done.applied, clock=self.clock)
             except (BillingError, OperationalError) as error:
                 self.note(f"top-up: {error}")
@@ -485,6 +517,8 @@ class World:
         self.note(f"log {name} {said}")
         if name in IMPOSSIBLE and self.failure is None:
             self.failure = Broken("impossible", f"{name} {said}"[:400])
+        if name == "holds_left_over" and not self.auditor.lost_s and self.failure is None:
+            self.failure = Broken("left over", f"a hold stood on although its call is charged: {said}"[:400])
 
     async def live(self) -> None:
         """Let everything happen, then let it come to rest, then check it all. Raises `Broken`."""
@@ -545,7 +579,7 @@ class World:
             for charge in session.exec(select(Charge).order_by(col(Charge.call_id), col(Charge.level))):
                 charges.setdefault(charge.call_id, []).append(charge)
             records = [(record, charges.get(record.call_id, [])) for record in session.exec(select(Cdr))]
-        self.auditor.at_rest(self.switch, records, self.paid_in, [*report.findings, *findings])
+        self.auditor.at_rest(self.switch, records, self._paid_in(), [*report.findings, *findings])
         self.charged = sum(1 for _, paid in records if any(charge.amount_micros for charge in paid))
 
 
@@ -592,11 +626,21 @@ def _listen(world: World) -> None:
     )
 
 
-def _heard(faults: Faults) -> bool:
+def _restless(options: Options) -> Callable[[float, float], bool]:
+    """Return what says whether anything may have kept the controller from renewing calls between two moments."""
+    faults = options.faults
     chances = (faults.request_lost, faults.reply_lost, faults.request_late, faults.command_lost, faults.command_unheard)
-    moments = (faults.partitions, faults.redis_down, faults.redis_rewound, faults.redis_emptied, faults.deaths)
-    more = (faults.stops, faults.link_cuts, faults.switch_restarts)
-    return not any((*chances, *moments, *more, faults.event_lost, faults.event_late)) and faults.latency_s < TOLD_SOON_S
+    more = (faults.event_lost, faults.event_late, faults.sql_error, faults.sql_unknown)
+    if any((*chances, *more)) or faults.latency_s > TOLD_SOON_S or faults.deaths_after:
+        return lambda _begin, _end: True
+    windows = [
+        *((0.0, 2.0), *faults.partitions, *faults.stalls, *faults.redis_down, *faults.sql_down, *faults.journal_broken),
+        *(*faults.deaths, *faults.stops, *faults.link_cuts, *faults.switch_restarts),
+        *((at, 1.0) for at in faults.redis_emptied),
+        *((at, 1.0) for at, _ in faults.redis_rewound),
+        *((at, for_s) for at, for_s, _ in faults.failovers),
+    ]
+    return lambda begin, end: any(at <= end and begin <= at + length + RECOVERED_S for at, length in windows)
 
 
 def _within(windows: tuple[tuple[float, float], ...], now_s: float) -> bool:

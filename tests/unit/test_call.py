@@ -105,7 +105,7 @@ def test_money_that_buys_not_even_one_increment_is_refused() -> None:
     assert isinstance(refuse, machine.Refuse)
     assert (refuse.refusal.code, refuse.refusal.sip_status) == ("no_money", 402)
     assert isinstance(finish, machine.Finish)
-    assert (finish.ended.disposition, finish.ended.reason, finish.held) == ("refused", "no_money", False)
+    assert (finish.ended.disposition, finish.ended.reason, finish.held) == ("refused", "no_money", True)
     assert played.call.stage is Stage.ENDED
 
 
