@@ -5,7 +5,7 @@ An immutable snapshot in memory with a version; a controller loads it anew when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
@@ -15,6 +15,8 @@ from sqlmodel import Session, col, select
 
 from billing.decks.rows import terms_by_id, version_rows
 from billing.errors import LedgerBroken
+from billing.fraud.judge import NOTHING, Rule
+from billing.fraud.numbers import Prefixes
 from billing.limits import networks_of, read_hours
 from billing.models import (
     Account,
@@ -28,6 +30,7 @@ from billing.models import (
     WalletKind,
     id_of,
 )
+from billing.models.fraud import FraudAction, FraudRule, RiskyRange
 from billing.plans.margins import Least
 from billing.plans.reading import (
     Carried,
@@ -98,6 +101,17 @@ class TariffBook:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """The rules of the fraud guard that refuse single calls, by the account they hold for and below."""
+
+    rules: Mapping[int, tuple[Rule, ...]] = field(default_factory=dict)
+    ranges: Prefixes = NOTHING
+
+
+NO_GUARD = Guard()
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """The snapshot.
 
@@ -113,6 +127,18 @@ class Catalogue:
     parents: Mapping[int, int] = field(default_factory=dict, repr=False)
     exchanges: Exchanges = field(default_factory=dict, repr=False)
     routes: PrefixMap[Carried] = field(default=NO_ROUTES, repr=False)
+    guard: Guard = NO_GUARD
+
+    def guarded(self, chain: Sequence[Party], number: str) -> bool:
+        """Return whether the fraud guard lets nobody of this chain call there."""
+        if not self.guard.rules:
+            return False
+        accounts = [*(party.account_id for party in chain), self.parents.get(chain[-1].account_id, 0)]
+        return any(
+            rule.looks_at(number, self.guard.ranges)
+            for account_id in accounts
+            for rule in self.guard.rules.get(account_id, ())
+        )
 
     def payers(self, account_id: int) -> tuple[Party, ...]:
         """Return who pays for an account's calls, the account first; nobody where there is no such account."""
@@ -154,7 +180,18 @@ def load_catalogue(
         parents=parents,
         exchanges=read_exchanges(session),
         routes=read_routes(session),
+        guard=_guard(session),
     )
+
+
+def _guard(session: Session) -> Guard:
+    rules: dict[int, tuple[Rule, ...]] = {}
+    asked = select(FraudRule).where(FraudRule.action == FraudAction.REFUSE, col(FraudRule.ended_at).is_(None))
+    for row in session.exec(asked.order_by(col(FraudRule.id))):
+        rules[row.account_id] = (*rules.get(row.account_id, ()), Rule.of(row))
+    if not any(rule.risky for of_account in rules.values() for rule in of_account):
+        return Guard(rules)
+    return Guard(rules, Prefixes.of(list(session.exec(select(RiskyRange.prefix)))))
 
 
 def catalogue_version(session: Session) -> int:

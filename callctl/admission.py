@@ -249,6 +249,8 @@ def decide(catalogue: Catalogue, offer: CallOffered, *, ring_s: float = RING_S) 
     number = dialled(offer.callee)
     if (refusal := _refusal_of(chain, offer, number)) is not None:
         return Refused(refusal, payer)
+    if offer.direction is Direction.OUTBOUND and catalogue.guarded(chain, number):
+        return Refused(refusals.GUARDED, payer)
     return price_chain(catalogue, chain, number, offer.at, ring_s=ring_s, routed=offer.direction is Direction.OUTBOUND)
 
 

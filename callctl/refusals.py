@@ -16,6 +16,8 @@ CALL_TOO_DEAR = Refusal("call_cost_limit", 403, 21)
 """Already the first increment costs more than the account may spend on a call."""
 DAY_TOO_DEAR = Refusal("day_cost_limit", 403, 21)
 """What the account's calls cost today, and what those that are up may cost, leaves nothing of its limit."""
+GUARDED = Refusal("guarded_destination", 403, 21)
+"""The fraud guard lets nobody call there."""
 CLOSED = Refusal("closed", 403, 21)
 """The tariff lets no call begin at this hour."""
 NO_RATE = Refusal("no_rate", 404, 1)

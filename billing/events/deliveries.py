@@ -17,9 +17,11 @@ from sqlalchemy import and_, delete, func, or_, update
 from sqlmodel import Session, col, select
 
 from billing import audit
+from billing.chart import operator_id
 from billing.errors import NotFound, Refused
-from billing.models import Account, Channel, Delivery, DeliveryState, Event, Listener, ListenerKind
+from billing.models import Channel, Delivery, DeliveryState, Event, Listener, ListenerKind
 from billing.store import insert_or_skip
+from billing.subtree import ancestors
 
 RETRIES_S = (5, 60, 300, 1800, 7200, 18_000, 36_000, 50_400, 57_600, 86_400)
 """Seconds from one try to the next: eleven tries in a little over three days."""
@@ -27,7 +29,6 @@ CLAIM = timedelta(seconds=60)
 """How long a claim holds: longer than any post or mail may take."""
 AT_ONCE_EACH = 4
 """Deliveries under way to one listener: a slow one must not hold up the others."""
-MOST_DEPTH = 64
 KEPT = timedelta(days=30)
 SPREAD_AT_ONCE = 200
 
@@ -238,15 +239,7 @@ def _listeners(session: Session, kinds: Iterable[str]) -> dict[str, list[Listene
 
 def _line(session: Session, account_id: int | None) -> tuple[int, ...]:
     """Return an account and all above it; what concerns no account concerns the operator."""
-    if account_id is None:
-        root = session.exec(select(Account.id).where(col(Account.parent_id).is_(None))).first()
-        return (root,) if root is not None else ()
-    line: list[int] = []
-    at: int | None = account_id
-    while at is not None and len(line) < MOST_DEPTH:
-        line.append(at)
-        at = session.exec(select(Account.parent_id).where(Account.id == at)).first()
-    return tuple(line)
+    return (operator_id(session),) if account_id is None else tuple(ancestors(session, account_id))
 
 
 def _row(event: Event, listener: Listener, now: datetime) -> dict[str, Any]:

@@ -26,6 +26,14 @@ from billing.models.events import (
 from billing.models.exchange import (
     ExchangeRate,
 )
+from billing.models.fraud import (
+    AccountCountry,
+    FraudAction,
+    FraudKind,
+    FraudLift,
+    FraudRule,
+    RiskyRange,
+)
 from billing.models.plans import (
     AccountDiscount,
     AccountRate,
@@ -70,10 +78,16 @@ from billing.models.tables import (
     WalletKind,
     id_of,
 )
-from billing.models.totals import CallTotal, CdrKey, LedgerTotal, MoneyTotal
+from billing.models.totals import (
+    CallTotal,
+    CdrKey,
+    LedgerTotal,
+    MoneyTotal,
+)
 
 __all__ = [
     "Account",
+    "AccountCountry",
     "AccountDiscount",
     "AccountKind",
     "AccountRate",
@@ -96,6 +110,10 @@ __all__ = [
     "DeliveryState",
     "Event",
     "ExchangeRate",
+    "FraudAction",
+    "FraudKind",
+    "FraudLift",
+    "FraudRule",
     "Identity",
     "IdentityKind",
     "ImportKind",
@@ -114,6 +132,7 @@ __all__ = [
     "RecoveryCode",
     "RerateChange",
     "RerateRun",
+    "RiskyRange",
     "Route",
     "RunStatus",
     "SecondFactor",

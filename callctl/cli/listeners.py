@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import aiosmtplib
 import typer
-from sqlmodel import Session, select
 
 from billing.accounts import find_account
+from billing.chart import operator_id
 from billing.events.deliveries import list_deliveries, resend
 from billing.events.kinds import MEANINGS, EventKind
 from billing.events.listeners import (
@@ -21,8 +21,7 @@ from billing.events.listeners import (
     renew_secret,
 )
 from billing.events.mails import send_test
-from billing.models import Account as Row
-from billing.models import AccountKind, Channel, DeliveryState
+from billing.models import Channel, DeliveryState
 from callctl.cli.output import JsonOption, moment, people, print_json, row, say, table
 from callctl.cli.shell import Failed, shell_of
 
@@ -82,7 +81,7 @@ def add_hook(
     """Post events to a URL. The secret that signs them is shown once, now."""
     shell, kinds = shell_of(ctx), kinds_of(events)
     with shell.work() as session:
-        owner = find_account(session, account or _operator(session)).id
+        owner = find_account(session, account).id if account else operator_id(session)
         made, secret = add_webhook(
             session,
             account_id=owner,
@@ -187,7 +186,7 @@ def add_address(
     """Write to an address of what happens to an account."""
     shell, kinds = shell_of(ctx), kinds_of(events)
     with shell.work() as session:
-        owner = find_account(session, account or _operator(session)).id
+        owner = find_account(session, account).id if account else operator_id(session)
         made = add_email(
             session,
             account_id=owner,
@@ -232,13 +231,6 @@ def test(ctx: typer.Context, to: Annotated[str, typer.Argument(help="Whom to wri
     except (aiosmtplib.SMTPException, ValueError) as error:
         raise Failed(f"{settings.host}:{settings.port} did not take it: {error}") from error
     say(f"{settings.host}:{settings.port} took a test message for {to}.")
-
-
-def _operator(session: Session) -> str:
-    found = session.exec(select(Row.id).where(Row.kind == AccountKind.OPERATOR)).first()
-    if found is None:
-        raise Failed("there is no operator yet: run `callctl init`")
-    return str(found)
 
 
 def _list(ctx: typer.Context, channel: Channel, *, ended: bool, as_json: bool) -> None:

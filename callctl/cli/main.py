@@ -24,6 +24,7 @@ from callctl.cli import (
     demo,
     doctor,
     exchange,
+    fraud,
     init,
     keys,
     listeners,
@@ -168,6 +169,7 @@ for part in (
     books,
     reconcile,
     listeners,
+    fraud,
     doctor,
 ):
     part.add_to(app)

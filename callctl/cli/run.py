@@ -17,6 +17,7 @@ from billing.events.addresses import networks_of
 from billing.events.mails import Mailer
 from billing.events.office import PostOffice
 from billing.events.webhooks import Poster
+from billing.fraud.guard import FraudGuard
 from billing.ports import Clock, Ids
 from billing.settings import Settings
 from callctl.app import credit_link, make_controller, own_files_only, serving_credit
@@ -77,6 +78,7 @@ async def serve(shell: Shell, settings: Settings, *, control: bool, panel: bool)
         if control:
             made = make_controller(settings, engine, link, clock=shell.clock, ids=shell.ids)
             await stack.enter_async_context(controlling(made))
+            await stack.enter_async_context(guarding(FraudGuard(engine, link.credit, link.live, clock=shell.clock)))
             log.info("controller_started", switches=sorted(made.switches))
         if panel:
             await stack.enter_async_context(telling(engine, settings, clock=shell.clock, ids=shell.ids))
@@ -95,6 +97,16 @@ async def controlling(controller: Controller) -> AsyncIterator[Controller]:
         yield controller
     finally:
         await controller.stop()
+
+
+@asynccontextmanager
+async def guarding(guard: FraudGuard) -> AsyncIterator[None]:
+    """Watch for fraud for as long as the context lasts."""
+    task = asyncio.create_task(guard.run(), name="fraud guard")
+    try:
+        yield
+    finally:
+        await end_tasks([task])
 
 
 @asynccontextmanager

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from billing.catalogue import Catalogue, Party, TariffBook
+from billing.catalogue import Catalogue, Guard, Party, TariffBook
+from billing.fraud.judge import Rule
 from billing.limits import read_hours
-from billing.models import AccountKind, AccountStatus, IdentityKind
+from billing.models import AccountKind, AccountStatus, FraudAction, FraudKind, FraudRule, IdentityKind
 from callctl import refusals
 from callctl.admission import Refused, Terms, decide
 from callctl.switches.base import CallOffered, Direction, Refusal
@@ -143,3 +145,22 @@ def test_the_cost_of_a_call_limits_how_long_it_may_last() -> None:
     free = decide(catalogue(party(1, max_call_micros=10_000)), offer())
     assert isinstance(free, Terms)
     assert free.longest(60) == 0
+
+
+def test_the_fraud_guard_refuses_before_the_phone_rings() -> None:
+    """Where a rule of the payer, or of the operator, says so; an inbound call is no destination."""
+    row = FraudRule(
+        id=1,
+        account_id=1,
+        kind=FraudKind.DESTINATION,
+        action=FraudAction.REFUSE,
+        prefixes=["4930"],
+        created_at=MONDAY_NOON,
+    )
+    for holder in (1, 9):
+        guard = Guard({holder: (Rule.of(row),)})
+        guarded = replace(catalogue(party(1)), guard=guard, parents={1: 9})
+        assert refusal(decide(guarded, offer())) == refusals.GUARDED
+        assert refusal(decide(guarded, offer(callee="+49891"))) is None
+    called = replace(catalogue(party(1), kind=IdentityKind.DID, value="49301"), guard=guard, parents={1: 9})
+    assert refusal(decide(called, offer("", inbound=True))) is None

@@ -7,15 +7,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from sqlmodel import Session, select
+from sqlmodel import Session
 from starlette.responses import Response
 
 from billing.accounts import find_account
+from billing.chart import operator_id
 from billing.errors import Conflict, NotFound, Refused
 from billing.events import deliveries, listeners
 from billing.events.kinds import MEANINGS, EventKind
 from billing.events.mails import LANGUAGES
-from billing.models import Account, AccountKind, Channel, Delivery, DeliveryState, Event
+from billing.models import Channel, Delivery, DeliveryState, Event
 from billing.store import reading, work
 from web.context import panel_of
 from web.pages import show
@@ -220,8 +221,7 @@ async def send_again(
 def _owner_id(session: Session, account: str) -> int:
     if account.strip():
         return find_account(session, account.strip()[:100]).id
-    root = session.exec(select(Account.id).where(Account.kind == AccountKind.OPERATOR)).one()
-    return root or 0
+    return operator_id(session)
 
 
 def _kinds(words: list[str]) -> list[EventKind]:

@@ -1,0 +1,220 @@
+"""The guard's rules and ranges in the store: made, ended, listed; and lifting what it did. Every change is audited."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert
+from sqlmodel import Session, col, select
+
+from billing import audit
+from billing.accounts import set_status
+from billing.alerts import dismiss_alert, list_alerts
+from billing.catalogue import bump_catalogue
+from billing.errors import NotFound, Refused
+from billing.limits import MOST_PREFIXES, checked_hours, checked_prefixes
+from billing.models import Account, AccountStatus
+from billing.models.fraud import FraudAction, FraudKind, FraudLift, FraudRule, RiskyRange
+from rating.money import MOST_MICROS
+
+MOST_RULES = 500
+MOST_RANGES = 200_000
+AT_ONCE = 5_000
+ALERTS = "fraud."
+"""What the kinds of the guard's alerts begin with."""
+_PREFIX = re.compile(r"[0-9]{2,32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A rule to be made. Amounts in micro-units of the account's currency, spans in seconds."""
+
+    kind: FraudKind
+    action: FraudAction
+    prefixes: tuple[str, ...] = ()
+    risky: bool = False
+    limit_micros: int | None = None
+    calls: int | None = None
+    within_s: int | None = None
+    shorter_s: int | None = None
+    hours: tuple[str, ...] = ()
+    learn_days: int | None = None
+
+
+def add_rule(session: Session, account_id: int, wanted: Wanted, *, actor: str, now: datetime) -> int:
+    """Make a rule for an account and all below it; return its number. Raises `NotFound`, `Refused`."""
+    account = session.exec(select(Account).where(Account.id == account_id).with_for_update(read=True)).first()
+    if account is None:
+        raise NotFound(f"there is no account {account_id}")
+    _check(wanted)
+    if (
+        session.exec(select(func.count()).select_from(FraudRule).where(col(FraudRule.ended_at).is_(None))).one()
+        >= MOST_RULES
+    ):
+        raise Refused(f"there are {MOST_RULES} rules already")
+    rule = FraudRule(
+        account_id=account_id,
+        kind=wanted.kind,
+        action=wanted.action,
+        prefixes=checked_prefixes("a destination", wanted.prefixes),
+        risky=wanted.risky,
+        limit_micros=wanted.limit_micros,
+        calls=wanted.calls,
+        within_s=wanted.within_s,
+        shorter_s=wanted.shorter_s,
+        hours=checked_hours(wanted.hours),
+        learn_days=wanted.learn_days,
+        created_at=now,
+    )
+    session.add(rule)
+    session.flush()
+    audit.record(
+        session,
+        actor=actor,
+        action="fraud.rule.add",
+        subject=f"account:{account_id}",
+        after=facts_of(rule),
+        now=now,
+    )
+    if rule.action is FraudAction.REFUSE:
+        bump_catalogue(session)
+    return rule.id or 0
+
+
+def end_rule(session: Session, rule_id: int, *, actor: str, now: datetime) -> bool:
+    """Judge by a rule no more; what it did stands until it is lifted. False where it had ended. Raises `NotFound`."""
+    rule = session.exec(select(FraudRule).where(FraudRule.id == rule_id).with_for_update()).one_or_none()
+    if rule is None:
+        raise NotFound(f"there is no rule {rule_id}")
+    if rule.ended_at is not None:
+        return False
+    rule.ended_at = now
+    session.flush()
+    audit.record(
+        session,
+        actor=actor,
+        action="fraud.rule.end",
+        subject=f"account:{rule.account_id}",
+        before=facts_of(rule),
+        now=now,
+    )
+    if rule.action is FraudAction.REFUSE:
+        bump_catalogue(session)
+    return True
+
+
+def list_rules(session: Session, *, account_ids: Collection[int] | None = None, ended: bool = False) -> list[FraudRule]:
+    """Return rules in order of number, those of these accounts or all."""
+    asked = select(FraudRule).order_by(col(FraudRule.id))
+    if account_ids is not None:
+        asked = asked.where(col(FraudRule.account_id).in_(list(account_ids)))
+    if not ended:
+        asked = asked.where(col(FraudRule.ended_at).is_(None))
+    return list(session.exec(asked).all())
+
+
+def replace_ranges(session: Session, ranges: Iterable[tuple[str, str]], *, actor: str, now: datetime) -> int:
+    """Set the list of premium-rate and revenue-share ranges: (prefix, label) of each. All or none; returns how many.
+
+    Raises `Refused`, with its place, for a prefix that is none.
+    """
+    wanted: dict[str, str] = {}
+    for number, (prefix, label) in enumerate(ranges, start=1):
+        digits = prefix.strip().removeprefix("+").replace(" ", "")
+        if not _PREFIX.fullmatch(digits):
+            raise Refused(f"range {number}: a range is 2 to 32 digits, not {prefix[:40]!r}")
+        wanted[digits] = " ".join(label.split())[:100]
+        if len(wanted) > MOST_RANGES:
+            raise Refused(f"the list has up to {MOST_RANGES} ranges")
+    before = count_ranges(session)
+    session.execute(delete(RiskyRange))
+    rows = [{"prefix": prefix, "label": label} for prefix, label in wanted.items()]
+    for start in range(0, len(rows), AT_ONCE):
+        session.execute(insert(RiskyRange), rows[start : start + AT_ONCE])
+    audit.record(
+        session,
+        actor=actor,
+        action="fraud.ranges",
+        subject="fraud",
+        before={"ranges": before},
+        after={"ranges": len(rows)},
+        now=now,
+    )
+    bump_catalogue(session)
+    return len(rows)
+
+
+def count_ranges(session: Session) -> int:
+    """Return how many ranges the list has."""
+    return session.exec(select(func.count()).select_from(RiskyRange)).one()
+
+
+def lift(session: Session, account_id: int, *, actor: str, now: datetime) -> int:
+    """Undo what the guard did to an account, in one action: clear its alerts, let it call again, count from now on.
+
+    Returns how many alerts stood. An account that somebody else blocked stays blocked. Raises `NotFound`.
+    """
+    account = session.exec(
+        select(Account).where(Account.id == account_id).with_for_update(key_share=True)
+    ).one_or_none()
+    if account is None:
+        raise NotFound(f"there is no account {account_id}")
+    standing = [
+        alert
+        for alert in list_alerts(session, standing=True, account_ids=[account_id], most=MOST_RULES)
+        if alert.kind.startswith(ALERTS)
+    ]
+    for alert in standing:
+        dismiss_alert(session, alert.id or 0, actor=actor, now=now)
+    session.add(FraudLift(account_id=account_id, at=now, actor=actor[:100]))
+    session.flush()
+    if account.status is AccountStatus.BLOCKED and any(alert.facts.get("blocked") for alert in standing):
+        set_status(session, account_id, AccountStatus.ACTIVE, actor=actor, now=now)
+    return len(standing)
+
+
+def lifted_at(session: Session, account_id: int) -> datetime | None:
+    """Return when a person last looked at an account."""
+    asked = select(func.max(FraudLift.at)).where(FraudLift.account_id == account_id)
+    return session.exec(asked).one()
+
+
+def facts_of(rule: FraudRule) -> dict[str, Any]:
+    """Return a rule as JSON, without what it does not say."""
+    said = rule.model_dump(mode="json", exclude={"created_at", "ended_at"})
+    return {name: value for name, value in said.items() if value not in (None, [], False)}
+
+
+def _check(wanted: Wanted) -> None:
+    kind, action = wanted.kind, wanted.action
+    if action is FraudAction.REFUSE and kind is not FraudKind.DESTINATION:
+        raise Refused("only a rule on destinations can refuse single calls; others warn, block or end")
+    if len(wanted.prefixes) > MOST_PREFIXES:
+        raise Refused(f"a rule has up to {MOST_PREFIXES} prefixes; the list of ranges takes more")
+    for name, value, kinds in (
+        ("a limit", wanted.limit_micros, (FraudKind.SPEND_HOUR, FraudKind.SPEND_DAY)),
+        ("a number of calls", wanted.calls, (FraudKind.SHORT_CALLS,)),
+        ("a span of seconds", wanted.within_s, (FraudKind.SHORT_CALLS,)),
+        ("what is short", wanted.shorter_s, (FraudKind.SHORT_CALLS,)),
+        ("hours", wanted.hours or None, (FraudKind.OUTSIDE_HOURS,)),
+    ):
+        if (value is not None) != (kind in kinds):
+            raise Refused(f"a rule of kind {kind.value} {'needs' if kind in kinds else 'has not'} {name}")
+    if kind is FraudKind.DESTINATION and not (wanted.prefixes or wanted.risky):
+        raise Refused("say which destinations: prefixes, or risky ones")
+    if wanted.learn_days is not None and kind is not FraudKind.NEW_COUNTRY:
+        raise Refused("only a rule on new countries learns")
+    for what, number, most in (
+        ("the limit", wanted.limit_micros, MOST_MICROS),
+        ("calls", wanted.calls, 100_000),
+        ("the span", wanted.within_s, 86_400),
+        ("what is short", wanted.shorter_s, 3600),
+    ):
+        if number is not None and not 1 <= number <= most:
+            raise Refused(f"{what} is from 1 to {most}")
+    if wanted.learn_days is not None and not 0 <= wanted.learn_days <= 365:  # noqa: PLR2004 - a year
+        raise Refused("a rule learns from 0 to 365 days")
