@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 
 from billing import audit
 from billing.catalogue import load_catalogue
+from billing.decks.rows import terms_by_id, version_rows
 from billing.errors import Conflict, NotFound, OtherBody, Refused
 from billing.models import Beyond, Cdr, Charge, RerateChange, RerateRun, RunStatus
 from billing.operations import body_hash, check_id
@@ -21,6 +22,7 @@ from billing.rerating.corrections import last_corrections, standing
 from billing.rerating.pricer import UNREADABLE, Pricer, Repriced
 from billing.rerating.selection import Place, Selection, count_charges, page_of
 from billing.store import insert_or_skip, reading, work
+from rating.decks.deck import rate_map
 
 PAGE = 5_000
 MOST_REASON = 500
@@ -99,10 +101,18 @@ def locked_run(session: Session, operation: str) -> RerateRun:
     return run
 
 
-def load_pricer(engine: Engine) -> Pricer:
-    """Read all rates as they are now."""
+def load_pricer(engine: Engine, operation: str) -> Pricer:
+    """Read the rates that a run prices by. Raises `NotFound`."""
     with reading(engine) as session:
-        return Pricer(load_catalogue(session))
+        wanted = Selection.from_facts(find_run(session, operation).selection)
+        catalogue = load_catalogue(session)
+        if wanted.to_version is None or wanted.to_tariff_id is None:
+            return Pricer(catalogue)
+        book = catalogue.tariffs[wanted.to_tariff_id]
+        rows = version_rows(session, book.id, wanted.to_version)
+        rates = rate_map(rows, terms_by_id(session, rows["terms"].unique().to_list()))
+        as_it_was = replace(book, version=wanted.to_version, rates=rates)
+        return Pricer(replace(catalogue, tariffs={**catalogue.tariffs, book.id: as_it_was}))
 
 
 def look_some(engine: Engine, operation: str, pricer: Pricer, *, now: datetime, most: int = PAGE) -> Looked:

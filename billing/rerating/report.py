@@ -116,7 +116,8 @@ def in_words(session: Session, run: RerateRun) -> str:
         version = f", version {wanted.version}" if wanted.version is not None else ""
         said.append(f"priced by tariff {_tariff(session, wanted.tariff_id)}{version}")
     if wanted.to_tariff_id is not None:
-        said.append(f"priced again by tariff {_tariff(session, wanted.to_tariff_id)}")
+        version = f" as it was in version {wanted.to_version}" if wanted.to_version is not None else ""
+        said.append(f"priced again by tariff {_tariff(session, wanted.to_tariff_id)}{version}")
     else:
         said.append("priced again by each charge's own tariff as it is now")
     return ", ".join(said)

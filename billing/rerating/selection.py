@@ -25,7 +25,7 @@ class Selection:
 
     `account_id`: what this account pays, and with `subtree` all under it. `prefix`: numbers that begin so. `tariff_id`
     and `version`: what was priced by this tariff, in this version. `to_tariff_id`: price by this tariff; if not given
-    each charge by its own, as it is now.
+    each charge by its own. `to_version`: as that tariff was in this version, if not as it is now.
     """
 
     since: datetime
@@ -36,6 +36,7 @@ class Selection:
     tariff_id: int | None = None
     version: int | None = None
     to_tariff_id: int | None = None
+    to_version: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return the selection as JSON."""
@@ -48,6 +49,7 @@ class Selection:
             "tariff_id": self.tariff_id,
             "version": self.version,
             "to_tariff_id": self.to_tariff_id,
+            "to_version": self.to_version,
         }
 
     @classmethod
@@ -74,6 +76,7 @@ def select_charges(
     tariff: str | None = None,
     version: int | None = None,
     to_tariff: str | None = None,
+    to_version: int | None = None,
     within: int | None = None,
 ) -> Selection:
     """Read what a person asked for. Raises `NotFound` for a name, `Refused` for what makes no sense.
@@ -86,6 +89,10 @@ def select_charges(
         raise Refused(f"a prefix is up to 32 digits, not {prefix[:40]!r}")
     if version is not None and tariff is None:
         raise Refused("a version is one of a tariff: say which")
+    if to_version is not None and to_tariff is None:
+        raise Refused("a version to price by is one of a tariff: say which")
+    if to_version is not None and to_tariff is not None:
+        _check_version(session, to_tariff, to_version)
     if subtree and account is None:
         raise Refused("a subtree is that of an account: say which")
     account_id = None if account is None else find_within(session, within, account).id
@@ -98,6 +105,7 @@ def select_charges(
         tariff_id=None if tariff is None else _tariff_id(session, tariff),
         version=version,
         to_tariff_id=None if to_tariff is None else _tariff_id(session, to_tariff),
+        to_version=to_version,
     )
 
 
@@ -137,6 +145,12 @@ def page_of(session: Session, wanted: Selection, after: Place | None, most: int)
     found = list(session.exec(asked).all())
     session.expunge_all()
     return found
+
+
+def _check_version(session: Session, name: str, version: int) -> None:
+    newest = session.exec(select(Tariff.version).where(Tariff.name == name)).one_or_none()
+    if newest is not None and not 1 <= version <= newest:
+        raise NotFound(f"tariff {name} has no version {version}; it is at {newest}")
 
 
 def _tariff_id(session: Session, name: str) -> int | None:

@@ -11,6 +11,7 @@ from billing.accounts import find_account
 from billing.cdrs import explain, find_cdr, find_cost, list_cdrs
 from billing.charges import behind, explain_cost, margin_of
 from billing.models import CallCost, Cdr, Charge
+from billing.rerating.corrections import Corrected, corrections_of
 from callctl.cli.output import JsonOption, add_id_column, is_wide, moment, people, print_json, row, say, span, table
 from callctl.cli.shell import shell_of
 from rating.money import format_amount
@@ -59,6 +60,25 @@ def charge_facts(charge: Charge) -> dict[str, Any]:
         "billed_seconds": charge.billed_s,
         "why": explain(charge),
         "behind": behind(charge),
+    }
+
+
+def corrected_facts(corrected: Corrected) -> dict[str, Any]:
+    """Return what a re-rating made of a charge, for programs."""
+    correction = corrected.correction
+    return {
+        "level": correction.level,
+        "account_id": correction.account_id,
+        "before": format_amount(correction.before_micros),
+        "amount": format_amount(correction.after_micros),
+        "currency": correction.currency,
+        "billed_seconds": correction.billed_s,
+        "at": moment(correction.made_at),
+        "run": corrected.run.operation,
+        "reason": corrected.run.reason,
+        "actor": corrected.actor,
+        "undo": correction.undoes_id is not None,
+        "why": explain(correction),
     }
 
 
@@ -131,8 +151,9 @@ def show(
         paid = [charge_facts(charge) for charge in charges]
         cost = find_cost(session, call_id)
         carrier = cost_facts(cost, charges) if cost else None
+        corrected = [corrected_facts(one) for one in corrections_of(session, call_id)]
     if as_json:
-        print_json({**record, "charges": paid, "carrier": carrier})
+        print_json({**record, "charges": paid, "corrections": corrected, "carrier": carrier})
         return
     made = table("", "", title=f"Call {call_id}")
     made.show_header = False
@@ -145,6 +166,12 @@ def show(
             say(f"  {line}")
         for line in charge["behind"]:
             say(f"  (for the operator) {line}", style="dim")
+    for one in corrected:
+        does = "took the correction back" if one["undo"] else f"corrected it ({one['reason']})"
+        who = f"Account {one['account_id']} pays {one['amount']} instead of {one['before']} {one['currency']}"
+        say(f"{who}: {one['actor']} {does} on {one['at'][:16].replace('T', ' ')} UTC, run {one['run']}:", style="bold")
+        for line in one["why"]:
+            say(f"  {line}")
     if carrier:
         say("For the operator:", style="bold")
         for line in carrier["why"]:

@@ -82,7 +82,7 @@ class World:
 
     def look(self, operation: str = "r1", *, most: int = 2) -> None:
         """Look at all charges, a page at a time."""
-        pricer = load_pricer(self.engine)
+        pricer = load_pricer(self.engine, operation)
         while not look_some(self.engine, operation, pricer, now=self.clock.now(), most=most).over:
             pass
 

@@ -219,7 +219,7 @@ async def test_a_stop_anywhere_is_gone_on_from(world: World, monkeypatch: pytest
 async def test_looking_stops_and_goes_on(world: World) -> None:
     """Page by page, told twice or by two at once, each charge is looked at once."""
     world.start()
-    pricer = load_pricer(world.engine)
+    pricer = load_pricer(world.engine, "r1")
     assert look_some(world.engine, "r1", pricer, now=LATER, most=3).looked == 3
     both = await asyncio.gather(
         *(asyncio.to_thread(look_some, world.engine, "r1", pricer, now=LATER, most=3) for _ in range(4))
@@ -394,6 +394,7 @@ async def test_what_is_selected(world: World, wanted: dict[str, Any], found: lis
         ({"prefix": "49x"}, Refused, "a prefix is"),
         ({"version": 3}, Refused, "say which"),
         ({"subtree": True}, Refused, "say which"),
+        ({"to_version": 3}, Refused, "say which"),
         ({"account": "nobody"}, NotFound, "nobody"),
         ({"tariff": "none"}, NotFound, "none"),
         ({"to_tariff": "none"}, NotFound, "none"),
@@ -427,10 +428,18 @@ async def test_another_tariff_and_what_it_cannot_price(world: World) -> None:
     await world.clean()
 
 
+async def test_a_version_of_the_past(world: World) -> None:
+    """Priced as the tariff was before the new deck, all costs what it cost; one there never was is none."""
+    told = world.preview(account="carl", to_tariff="retail", to_version=2)
+    assert (told.waiting, told.run.unchanged, told.run.versions) == (0, 2, {"1": 2})
+    with pytest.raises(NotFound, match="no version 9; it is at 3"):
+        world.start("r2", account="carl", to_tariff="retail", to_version=9)
+
+
 async def test_a_tariff_that_changes_while_it_is_looked_at(world: World) -> None:
     """A preview is of one state: with two versions in it the run stops and asks to begin anew."""
     world.start()
-    look_some(world.engine, "r1", load_pricer(world.engine), now=LATER, most=2)
+    look_some(world.engine, "r1", load_pricer(world.engine, "r1"), now=LATER, most=2)
     world.import_rates([RATE])
     with pytest.raises(Conflict, match="drop this re-rating"):
         world.look()
