@@ -102,7 +102,7 @@ class Attempt:
         first = not variables.get("callctl_key")
         self.call_id = variables["callctl_key"] = uuid if first else f"{uuid}~{channel.profile_index}"
         caller = captured(_CALLER, channel.caller_number)
-        variables.update({"callctl_direction": self.direction, "callctl_callee": callee, "callctl_caller": caller})
+        variables.update({"callctl_direction": self.direction, "callctl_callee": callee})
         if "callctl_leg" not in variables:
             variables["api_hangup_hook"] = f"hash delete/callctl_offer/{self.call_id}"
         account = variables.get("callctl_account", "")
@@ -198,7 +198,7 @@ class Attempt:
         self.call.channels.add(leg.unique_id)
         self.phase = Phase.RINGING
         board.publish("CHANNEL_CREATE", leg)
-        self._ring(float(variables.get("callctl_ring") or 0))
+        self._ring(float(variables.get("call_timeout") or 0))
 
     def _ring(self, limit_s: float) -> None:
         loop, plan = self.board.loop, self.plan

@@ -91,7 +91,7 @@ class EslLink:
         timeout_s: float = 2.0,
         ping_s: float = 3.0,
         retry_s: tuple[float, float] = (0.1, 5.0),
-        nudge_s: float = 0.003,
+        nudge_s: float = 0.008,
     ) -> None:
         self.host, self.port = host, port
         self._on_event, self._on_up, self._on_down, self._on_ping = on_event, on_up, on_down, on_ping

@@ -114,7 +114,8 @@ class FreeSwitch:
             call.admitted = known
             return known
         grant, deadline = ("none", "none") if grant_s is None else (f"{grant_s:.3f}", str(wire.deadline(grant_s)))
-        variables = f"callctl_ring={ring_s};callctl_grant={grant};callctl_deadline={deadline};callctl_admit={call.key}"
+        ringing = f"call_timeout={ring_s};bridge_answer_timeout={ring_s}"
+        variables = f"{ringing};callctl_grant={grant};callctl_deadline={deadline};callctl_admit={call.key}"
         _, call.admitted = await self._do(
             f"api uuid_setvar_multi {call.channel} {variables}",
             f"api uuid_transfer {call.channel} {call.facts.callee} XML callctl-dial",
@@ -206,7 +207,7 @@ class FreeSwitch:
     async def forget_record(self, call_id: str) -> None:
         """Delete the switch's notes; they stay if the switch cannot be reached."""
         key = self._key(call_id)
-        self._leave(f"api hash delete/callctl_leg/{key}", f"api hash delete/callctl_until/{key}")
+        self._leave(f"api hash delete/callctl_leg/{key}")
 
     # ---- what the link tells
 
@@ -325,8 +326,10 @@ class FreeSwitch:
 
     def _forget(self, call: TrackedCall | None) -> None:
         if call is not None:
-            if call.moved and call.ends_at is not None:
-                self._leave(f"api sched_del {call.deadline_group}")
+            if call.moved:
+                self._leave(f"api hash delete/callctl_until/{call.key}")
+                if call.ends_at is not None:
+                    self._leave(f"api sched_del {call.deadline_group}")
             self._calls.forget(call)
 
     # ---- the exact end
@@ -438,9 +441,10 @@ class FreeSwitch:
         return call.leg
 
     def _tidy(self, notes: wire.Notes, living: set[str]) -> None:
-        """Delete the offers of channels that were gone the last time too."""
-        gone = {key for key in notes.offers if wire.split_key(key)[0] not in living}
-        self._leave(*(f"api hash delete/callctl_offer/{key}" for key in gone & self._stale))
+        """Delete the offers of channels that were gone the last time too, and moved ends of calls without a note."""
+        gone = {f"callctl_offer/{key}" for key in notes.offers if wire.split_key(key)[0] not in living}
+        gone |= {f"callctl_until/{key}" for key in notes.until if key not in notes.legs}
+        self._leave(*(f"api hash delete/{name}" for name in sorted(gone & self._stale)))
         self._stale = gone - self._stale
 
     # ---- memory

@@ -106,6 +106,7 @@ class EslWire:
 async def admit(wire: EslWire, call_id: str, *, grant: str = "none", deadline: str = "none", ring: int = 30) -> str:
     """Admit an offered call as the adapter does."""
     uuid = call_id.partition("~")[0]
-    variables = f"callctl_ring={ring};callctl_grant={grant};callctl_deadline={deadline};callctl_admit={call_id}"
+    ringing = f"call_timeout={ring};bridge_answer_timeout={ring}"
+    variables = f"{ringing};callctl_grant={grant};callctl_deadline={deadline};callctl_admit={call_id}"
     assert await wire.ask(f"api uuid_setvar_multi {uuid} {variables}") == "+OK\n"
     return await wire.ask(f"api uuid_transfer {uuid} 4912345 XML callctl-dial")

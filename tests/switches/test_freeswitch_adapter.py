@@ -286,9 +286,8 @@ async def test_an_admission_is_two_commands_and_none_the_second_time(esl: Script
     async with switched(esl) as (switch, told):
         call_id = await offered(esl, told)
         assert await switch.admit(call_id, grant_s=60.5, ring_s=30) is Outcome.DONE
-        assert esl.asked("uuid_setvar_multi") == [
-            f"uuid_setvar_multi {A} callctl_ring=30;callctl_grant=60.500;callctl_deadline=62;callctl_admit={A}"
-        ]
+        ringing, paid = "call_timeout=30;bridge_answer_timeout=30", "callctl_grant=60.500;callctl_deadline=62"
+        assert esl.asked("uuid_setvar_multi") == [f"uuid_setvar_multi {A} {ringing};{paid};callctl_admit={A}"]
         assert esl.asked("uuid_transfer") == [f"uuid_transfer {A} 4912345 XML callctl-dial"]
         esl.answers["hash"] = lambda _: f"admitted|{FACTS}"
         assert await switch.admit(call_id, grant_s=60.5, ring_s=30) is Outcome.DONE

@@ -328,7 +328,7 @@ async def test_greenswitch_logs_in_admits_and_reads_a_call(sim: SimulatedFreeswi
             uuid = asyncio.run_coroutine_threadsafe(asyncio.wait_for(asyncio.shield(called), 5), loop).result(5)
             said.append(
                 client.send(
-                    f"api uuid_setvar_multi {uuid} callctl_ring=30;callctl_grant=none;callctl_admit={uuid}"
+                    f"api uuid_setvar_multi {uuid} call_timeout=30;callctl_grant=none;callctl_admit={uuid}"
                 ).data
             )
             said.append(client.send(f"api uuid_transfer {uuid} 1 XML callctl-dial").data)
