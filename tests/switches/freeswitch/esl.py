@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+LISTED_TRIES = 4
+"""FreeSWITCH lists its tasks from a table that it writes some tenths of a second later."""
 HEARD = "CHANNEL_PARK CHANNEL_ANSWER CHANNEL_HANGUP_COMPLETE"
 
 
@@ -54,7 +56,15 @@ class Observer:
         return notes
 
     async def limits(self, account_code: str) -> dict[str, float]:
-        """Return the seconds to the first deadline of each leg an account pays, by the number dialled."""
+        """Return the seconds to the first deadline of each leg an account pays, by the number dialled; 0: none."""
+        for _ in range(LISTED_TRIES):
+            limits = await self._listed_limits(account_code)
+            if all(limits.values()):
+                break
+            await asyncio.sleep(0.1)
+        return limits
+
+    async def _listed_limits(self, account_code: str) -> dict[str, float]:
         notes = await self.notes()
         rows = json.loads(await self.ask("api show tasks as json")).get("rows", [])
         limits = {}
