@@ -130,6 +130,12 @@ class ControlSettings(Section):
     """How often the switch is asked for its live calls."""
 
 
+class VoucherSettings(Section):
+    """Vouchers are kept as hashes under a key of their own, made at its first use: it belongs into the backup."""
+
+    key_file: Path = Path("var/voucher.key")
+
+
 class AsteriskSettings(Section):
     """One Asterisk, reached by AMI."""
 
@@ -163,6 +169,7 @@ class Settings(Section):
     mail: MailSettings = MailSettings()
     webhooks: WebhookSettings = WebhookSettings()
     control: ControlSettings = ControlSettings()
+    vouchers: VoucherSettings = VoucherSettings()
     asterisk: tuple[AsteriskSettings, ...] = ()
     freeswitch: tuple[FreeswitchSettings, ...] = ()
 

@@ -59,6 +59,7 @@ def rooted(settings: Settings, folder: Path) -> Settings:
             "store": store,
             "credit": settings.credit.model_copy(update={"folder": folder / settings.credit.folder}),
             "control": settings.control.model_copy(update={"journal": folder / settings.control.journal}),
+            "vouchers": settings.vouchers.model_copy(update={"key_file": folder / settings.vouchers.key_file}),
         }
     )
 

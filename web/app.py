@@ -19,7 +19,7 @@ from web.api.app import PREFIX, make_api
 from web.context import Panel, WebOptions
 from web.counters import make_counters
 from web.errors import Faults, handle_errors, refuse_body
-from web.panel import account_settings, account_statement, accounts, cdrs, login, notifications, overview
+from web.panel import account_settings, account_statement, accounts, cdrs, login, notifications, overview, vouchers
 from web.panel import live as live_calls
 from web.render import STATIC, make_renderer
 from web.security.bodies import BodyLimit
@@ -80,7 +80,7 @@ def create_app(
     app.include_router(login.public)
     app.include_router(login.router)
     panel = APIRouter(dependencies=[Depends(owner_only)])
-    screens = (overview, live_calls, account_settings, account_statement, accounts, cdrs, notifications)
+    screens = (overview, live_calls, account_settings, account_statement, accounts, cdrs, notifications, vouchers)
     for screen in screens:
         panel.include_router(screen.router)
     app.include_router(panel)

@@ -84,6 +84,11 @@ from billing.models.totals import (
     LedgerTotal,
     MoneyTotal,
 )
+from billing.models.vouchers import (
+    Voucher,
+    VoucherBatch,
+    VoucherMiss,
+)
 
 __all__ = [
     "Account",
@@ -143,6 +148,9 @@ __all__ = [
     "TariffVersion",
     "User",
     "UserSession",
+    "Voucher",
+    "VoucherBatch",
+    "VoucherMiss",
     "Wallet",
     "WalletKind",
     "id_of",

@@ -35,6 +35,7 @@ from callctl.cli import (
     run,
     statements,
     topup,
+    vouchers,
 )
 from callctl.cli.output import visible
 from callctl.cli.shell import Failed, Shell
@@ -161,6 +162,7 @@ for part in (
     statements,
     keys,
     topup,
+    vouchers,
     rates,
     plans,
     exchange,
