@@ -260,16 +260,14 @@ class _Reading:
         field = self.mapping.destination
         if field not in frame.columns:
             return frame.with_columns(destination=pl.lit(""))
-        raw = frame[field]
-        frame = frame.with_columns(pl.col(field).str.strip_chars().alias("destination"))
-        kept = {text: unguarded(text) for text in raw.filter(raw.str.starts_with("'")).unique() if guarded(text)}
+        frame = frame.with_columns(written=pl.col(field), destination=pl.col(field).str.strip_chars())
+        cells = frame["written"].filter(frame["written"].str.starts_with("'")).unique()
+        kept = {cell: unguarded(cell) for cell in cells if guarded(cell)}
         if kept:
-            frame = frame.with_columns(
-                pl.when(pl.col(field).is_in(list(kept)))
-                .then(pl.col(field).replace(kept))
-                .otherwise(pl.col("destination"))
-                .alias("destination")
-            )
+            meant = pl.col("written").replace(kept)
+            is_kept = pl.col("written").is_in(list(kept))
+            frame = frame.with_columns(destination=pl.when(is_kept).then(meant).otherwise("destination"))
+        frame = frame.drop("written")
         long = frame["destination"].str.len_chars() > MOST_DESTINATION
         hidden = frame["destination"].str.contains(_UNPRINTABLE)
         self.complain(frame.filter(long), self.name(field), f"has at most {MOST_DESTINATION} characters")
