@@ -19,7 +19,18 @@ from web.api.app import PREFIX, make_api
 from web.context import Panel, WebOptions
 from web.counters import make_counters
 from web.errors import Faults, handle_errors, refuse_body
-from web.panel import account_settings, account_statement, accounts, cdrs, login, notifications, overview, vouchers
+from web.panel import (
+    account_settings,
+    account_statement,
+    accounts,
+    cdrs,
+    decks,
+    login,
+    notifications,
+    overview,
+    tariffs,
+    vouchers,
+)
 from web.panel import live as live_calls
 from web.render import STATIC, make_renderer
 from web.security.bodies import BodyLimit
@@ -70,7 +81,7 @@ def create_app(
     )
     handle_errors(app)
     # Added last is outermost: headers are put on everything, faults and refused bodies included.
-    app.add_middleware(BodyLimit, larger=switch_cdrs.LARGER, refuse=refuse_body)
+    app.add_middleware(BodyLimit, larger={**switch_cdrs.LARGER, **decks.LARGER}, refuse=refuse_body)
     app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders)
 
@@ -80,8 +91,9 @@ def create_app(
     app.include_router(login.public)
     app.include_router(login.router)
     panel = APIRouter(dependencies=[Depends(owner_only)])
-    screens = (overview, live_calls, account_settings, account_statement, accounts, cdrs, notifications, vouchers)
-    for screen in screens:
+    prices = (decks, tariffs, vouchers)
+    screens = (overview, live_calls, account_settings, account_statement, accounts, cdrs, notifications)
+    for screen in (*screens, *prices):
         panel.include_router(screen.router)
     app.include_router(panel)
     app.mount(PREFIX, make_api(app.state.panel))

@@ -40,6 +40,7 @@ from billing.models.plans import (
     TariffMarkup,
 )
 from billing.models.rates import (
+    DeckUpload,
     ImportKind,
     RateRow,
     RateTerms,
@@ -111,6 +112,7 @@ __all__ = [
     "Channel",
     "Charge",
     "Correction",
+    "DeckUpload",
     "Delivery",
     "DeliveryState",
     "Event",

@@ -8,7 +8,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKeyConstraint, PrimaryKeyConstraint, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ForeignKeyConstraint,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+)
 from sqlmodel import Field, SQLModel
 
 from billing.models.types import BigId, UtcDateTime, row_of, word_of
@@ -84,3 +92,15 @@ class TariffVersion(SQLModel, table=True):
     undoes: int | None = None
     rates: int
     counts: dict[str, int] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class DeckUpload(SQLModel, table=True):
+    """A file that somebody has sent to the panel and has not imported yet. `data` is compressed (zlib)."""
+
+    __tablename__ = "deck_upload"
+    id: str = Field(max_length=80, primary_key=True)
+    tariff_id: int = Field(sa_column=row_of("tariff.id", index=True))
+    user_id: int = Field(sa_column=row_of("panel_user.id", index=True))
+    name: str = Field(max_length=200)
+    data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = Field(sa_type=UtcDateTime)

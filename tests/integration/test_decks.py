@@ -162,7 +162,7 @@ def test_removing_takes_prefixes_away(retail: Engine) -> None:
 
 
 def test_a_deck_comes_into_force_at_its_date(retail: Engine) -> None:
-    """Until then the old rates hold, to the microsecond; from then on the new ones, and what they do not name is gone."""
+    """Until then the old rates hold, to the microsecond; from then on the new ones, and others are gone."""
     seen = look(retail, [rate("49", "0.06"), rate("44")], at=DECEMBER)
     assert (seen.counts["dearer"], seen.counts["removed"], seen.counts["unchanged"], seen.scheduled) == (1, 1, 1, 1)
     take(retail, [rate("49", "0.06"), rate("44")], at=DECEMBER)

@@ -30,7 +30,7 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
     ),
     (
         "Prices",
-        (),
+        (Screen("/tariffs", "Tariffs", "tag"),),
     ),
     (
         "Money",

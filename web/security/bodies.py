@@ -11,6 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
+LARGE_TIMEOUT_S = 180.0
+LARGE_AT_ONCE = 2
+LARGE_BYTES = 1024 * 1024
+"""A body that may be larger is a file: it takes its time, and few of them are in memory at once."""
 TOO_LARGE = 413
 
 
@@ -45,14 +49,22 @@ class BodyLimit:
         self.larger = larger
         self.refuse = refuse
         self.timeout_s = timeout_s
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Buffer the body, then hand it on as one message."""
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"}:
             await self.app(scope, receive, send)
             return
+        if self._most(scope) > LARGE_BYTES:
+            async with self._large:
+                await self._whole(scope, receive, send, LARGE_TIMEOUT_S)
+        else:
+            await self._whole(scope, receive, send, self.timeout_s)
+
+    async def _whole(self, scope: Scope, receive: Receive, send: Send, timeout_s: float) -> None:
         try:
-            body = await asyncio.wait_for(self._read(scope, receive), self.timeout_s)
+            body = await asyncio.wait_for(self._read(scope, receive), timeout_s)
         except BodyTooLarge:
             await self.refuse(scope["path"], 413)(scope, receive, send)
             return
@@ -72,9 +84,12 @@ class BodyLimit:
 
         await self.app(scope, replay, send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+    def _most(self, scope: Scope) -> int:
         own = (most for path, most in self.larger.items() if scope["path"].startswith(path))
-        most_bytes = next(own, self.most_bytes)
+        return next(own, self.most_bytes)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        most_bytes = self._most(scope)
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value[:20]) > most_bytes):
                 raise BodyTooLarge
