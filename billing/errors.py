@@ -8,6 +8,7 @@ BillingError
 ├── TooLarge            an amount or balance beyond 2**53
 ├── LedgerBroken        postings that do not sum to zero: never written
 └── CreditUnavailable   the live credit store does not answer
+    └── Fenced          it does, but another controller leads this call's switch now
 """
 
 from __future__ import annotations
@@ -59,3 +60,9 @@ class CreditUnavailable(BillingError):
     """The live credit store (Redis) does not answer."""
 
     code = "credit_unavailable"
+
+
+class Fenced(CreditUnavailable):
+    """Another controller leads this call's switch now: nothing was changed, and it is not ours to change."""
+
+    code = "fenced"

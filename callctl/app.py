@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from socket import gethostname
 
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -14,6 +15,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from billing.credit.embedded import EmbeddedServer, start_embedded
+from billing.credit.lease import Lease
 from billing.credit.live import LiveCalls
 from billing.credit.runs import Runs
 from billing.credit.store import CreditStore, connect
@@ -24,6 +26,7 @@ from billing.store import open_store
 from callctl.controller import Controller
 from callctl.journal import Journal
 from callctl.news import Listener
+from callctl.standby import Standby
 from callctl.switches.asterisk import AsteriskSwitch
 from callctl.switches.base import Switch
 from callctl.switches.freeswitch import FreeSwitch
@@ -144,6 +147,29 @@ def make_switches(settings: Settings, *, clock: Clock, ids: Ids) -> list[Switch]
     return [*asterisks, *(FreeSwitch(freeswitch, clock=clock, ids=ids) for freeswitch in settings.freeswitch)]
 
 
+def make_standby(
+    settings: Settings,
+    engine: Engine,
+    link: CreditLink,
+    *,
+    clock: Clock,
+    ids: Ids,
+    listener: Listener | None = None,
+) -> Standby:
+    """Put together what leads where nobody else does, and waits otherwise: a controller that starts second."""
+    names = [*(one.name for one in settings.asterisk), *(one.name for one in settings.freeswitch)]
+    prefix = settings.credit.prefix
+    # A store of its own: what the panel asks of the same process is not the controller's word.
+    credit = CreditStore(link.redis, prefix=prefix, runs=link.credit.runs)
+    token = ids.new(f"{gethostname()}-{os.getpid()}")
+    lease = Lease(link.redis, credit, names, prefix=prefix, token=token, clock=clock)
+    own = replace(link, credit=credit)
+    return Standby(
+        lease,
+        lambda: make_controller(settings, engine, own, clock=clock, ids=ids, listener=listener, leads=lease.leads),
+    )
+
+
 def make_controller(
     settings: Settings,
     engine: Engine,
@@ -152,6 +178,7 @@ def make_controller(
     clock: Clock,
     ids: Ids,
     listener: Listener | None = None,
+    leads: Callable[[], bool] = lambda: True,
 ) -> Controller:
     """Put the controller together, with the switches and the journal of the settings."""
     return Controller(
@@ -164,4 +191,5 @@ def make_controller(
         clock=clock,
         ids=ids,
         listener=listener,
+        leads=leads,
     )

@@ -77,8 +77,13 @@ class Controller:
         clock: Clock,
         ids: Ids,
         listener: Listener | None = None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self.switches = {switch.name: switch for switch in switches}
+        self.leads = leads
+        """Whether we may act and write down ends: not where another controller has taken over."""
+        for switch in switches:
+            switch.may_act = leads
         self.engine, self.credit, self.live, self.journal = engine, credit, live, journal
         self.settings, self.clock, self.ids = settings, clock, ids
         self.policy = Policy(
@@ -218,6 +223,8 @@ class Controller:
 
     async def _refuse(self, offer: CallOffered, refused: Refused) -> None:
         """Refuse a call that never held anything: write it down, then tell its caller. No refusal without a record."""
+        if not self.leads():
+            return
         self.remember(offer.call_id, refused.refusal)
         record = machine.refused_offer_record(
             offer,
@@ -299,6 +306,8 @@ class Controller:
             case machine.Finish():
                 call.ending = effect.ended.reason
                 self._over(call, effect.refusal)
+                if not self.leads():
+                    return  # whoever took over knows better how it ended
                 await self.settler.take(effect.ended, held=effect.held, trim=effect.refusal is None)
             case _:
                 assert_never(effect)

@@ -1,12 +1,14 @@
 """The journal: a local SQLite file in which every ended call is written before anything else is done about it.
 
 synchronous=FULL, group commit: whoever waits while a write is under way goes into the next one together. A row leaves
-when SQL has the record and Redis has been told. Owns nothing else; never prices, never talks to SQL or Redis.
+when SQL has the record and Redis has been told. Of several controllers on one machine each has a file of its own, and
+takes along what the dead left in theirs. Owns nothing else; never prices, never talks to SQL or Redis.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import sqlite3
@@ -23,6 +25,8 @@ from billing.cdrs import EndedCall
 
 log = structlog.get_logger(__name__)
 
+MOST_FILES = 4
+"""How many controllers of one machine may have a file each beside the one that was configured."""
 SETTLED_WAIT_S = 0.2
 """How long settled entries wait for a write that takes them along."""
 
@@ -134,19 +138,21 @@ class Journal:
 
     def _open(self) -> list[Entry]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = self._path.with_name(self._path.name + ".lock").open("w")
-        try:
-            # Two controllers for the same switches would both act on every event.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError("another controller uses it") from None
-        self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS ended"
-            " (id INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE, body TEXT NOT NULL, parked TEXT)"
-        )
+        paths = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(2, MOST_FILES + 1))]
+        for path in paths:
+            if (lock := _locked(path)) is not None:
+                self._lock, mine = lock, path
+                break
+        else:
+            raise OSError(f"{MOST_FILES} controllers use it and its neighbours")
+        self._db = _opened(mine)
+        for path in paths:
+            if path != mine and path.exists() and (lock := _locked(path)) is not None:
+                # Left by a controller of this machine that is dead: whoever leads now settles what waits in it.
+                with contextlib.closing(lock), contextlib.closing(_opened(path)) as left:
+                    rows = left.execute("SELECT call_id, body, parked FROM ended ORDER BY id").fetchall()
+                    self._db.executemany("INSERT OR IGNORE INTO ended (call_id, body, parked) VALUES (?, ?, ?)", rows)
+                    left.execute("DELETE FROM ended")
         entries = []
         rows = self._db.execute("SELECT call_id, body FROM ended WHERE parked IS NULL ORDER BY id").fetchall()
         for call_id, body in rows:
@@ -171,3 +177,25 @@ class Journal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """Return the lock of a journal file; None where a living process has it, frozen or not."""
+    lock = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS ended"
+        " (id INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE, body TEXT NOT NULL, parked TEXT)"
+    )
+    return db

@@ -53,6 +53,7 @@ class FakeSwitch:
         self.keeps_records = True
         self.commands: list[tuple[str, str]] = []
         self.ahead_s = 0.0
+        self.may_act: Callable[[], bool] = lambda: True
         self._tell: Callable[[SwitchEvent], None] | None = None
 
     # -- what the test makes happen ------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ class FakeSwitch:
 
     def _asked(self, command: str, call_id: str) -> FakeCall | Outcome:
         self.commands.append((command, call_id))
-        if not self.linked:
+        if not self.linked or not self.may_act():
             return Outcome.UNKNOWN
         call = self.calls.get(call_id)
         return Outcome.GONE if call is None or call.ended_at else call

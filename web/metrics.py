@@ -39,6 +39,7 @@ class Gauges(Collector):
     calls: dict[str, int] | None
     beats: dict[str, tuple[str, float]] | None
     waiting: int | None
+    leaders: dict[str, tuple[str, str]] | None = None
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges."""
@@ -57,6 +58,17 @@ class Gauges(Collector):
                 age.add_metric([switch], age_s)
             yield up
             yield age
+        if self.leaders is not None:
+            leads = GaugeMetricFamily(
+                "callctl_controller_leads", "1 where this controller has the lease.", labels=["switch", "controller"]
+            )
+            waits = GaugeMetricFamily("callctl_standby_waits", "1 where another could take over.", labels=["switch"])
+            for switch, (leader, standby) in sorted(self.leaders.items())[:MOST_SWITCHES]:
+                if leader:
+                    leads.add_metric([switch, leader], 1)
+                waits.add_metric([switch], 1 if standby and standby != leader else 0)
+            yield leads
+            yield waits
         if self.waiting is not None:
             yield GaugeMetricFamily("callctl_outbox_waiting", "Postings Redis has still to apply.", self.waiting)
 
@@ -94,6 +106,7 @@ async def _gauges(panel: Panel) -> Gauges:
     try:
         calls = await panel.live.list(most=MOST_CALLS)
         beats = await panel.live.beats()
+        leaders = await panel.live.leaders(beats)
     except CREDIT_DOWN:
         return Gauges(None, None, waiting)
     now_ms = to_ms(panel.clock.now())
@@ -102,4 +115,4 @@ async def _gauges(panel: Panel) -> Gauges:
         if call.state in counts:
             counts[call.state] += 1
     ages = {switch: (status, max(now_ms - at_ms, 0) / 1000) for switch, (status, at_ms) in beats.items()}
-    return Gauges(counts, ages, waiting)
+    return Gauges(counts, ages, waiting, leaders)

@@ -162,6 +162,17 @@ class LiveCalls:
             kept = await reply(self._redis.hgetall(self._base + "beats"))
         return {switch: (status, int(at_ms)) for switch, (status, at_ms) in _decoded(kept)}
 
+    async def leaders(self, switches: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return of each switch which controller leads it and which waits to take over; "" where none does."""
+        names = list(switches)
+        keys = [f"{self._base}{kind}:{switch}" for switch in names for kind in ("lease", "standby")]
+        if not keys:
+            return {}
+        with answers():
+            found = await reply(self._redis.mget(keys))
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {switch: (leader or "", waits or "") for switch, (leader, waits) in zip(names, pairs, strict=True)}
+
     def _show(self, pipe: Pipeline, calls: Iterable[LiveCallView]) -> None:
         views: list[str] = []
         orders: dict[str, list[str | int]] = {}

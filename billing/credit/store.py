@@ -13,7 +13,7 @@ money grew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,7 +31,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from billing.credit.batch import Scripts, unavailable
 from billing.credit.runs import Runs, greet, run_id_of
-from billing.errors import CreditUnavailable, TooLarge
+from billing.errors import CreditUnavailable, Fenced, TooLarge
 from billing.ledger import Applied
 
 LARGEST_MICROS: Final = 2**53 - 1
@@ -206,11 +206,14 @@ class CreditStore:
     def __init__(self, redis: Redis, *, prefix: str = "callctl", runs: Runs | None = None) -> None:
         self._redis = redis
         self.runs = runs or Runs()
+        self.fence = ""
+        """The token of the lease that this process has, which scripts compare; "" where it controls no switch."""
+        self.on_fenced: Callable[[], None] = lambda: None
         self._base = f"{{{prefix}}}:"
         self._scripts = Scripts(redis)
-        self._hold = self._script("hold")
-        self._finish = self._script("finish")
-        self._release = self._script("release")
+        self._hold = self._script("hold", fenced=True)
+        self._finish = self._script("finish", fenced=True)
+        self._release = self._script("release", fenced=True)
         self._apply = self._script("apply")
         self._sync = self._script("sync")
 
@@ -287,14 +290,18 @@ class CreditStore:
         Shares of 0 are dropped at once, the others wait for their posting. Returns False where there is no open hold (a
         retry, or lost data): no money is changed then. Either way the call cannot be held again. Raises `TooLarge`.
         """
-        answer = await self._run(self._finish, self._call_keys(call_id), [*_end(call_id, now_ms), *_flat(shares)])
+        answer = await self._run_fenced(
+            self._finish, self._call_keys(call_id), [*_end(call_id, now_ms), *_flat(shares)]
+        )
         if answer == "too_large":
             raise TooLarge(f"the cost of call {call_id!r} makes a sum of holds that cannot be kept exactly")
         return bool(answer == "finished")
 
     async def release(self, call_id: str, *, now_ms: int) -> bool:
         """The call is over and costs nothing. False where there is no open hold; it cannot be held again either way."""
-        return bool(await self._run(self._release, self._call_keys(call_id), _end(call_id, now_ms)) == "released")
+        return bool(
+            await self._run_fenced(self._release, self._call_keys(call_id), _end(call_id, now_ms)) == "released"
+        )
 
     async def apply(self, wallet_id: int, seq: int, amount_micros: int, *, call_id: str | None = None) -> ApplyCode:
         """Apply a posting in order and drop the share of the hold it replaces. SEEN drops that share too.
@@ -510,7 +517,7 @@ class CreditStore:
             with_facts,
             *_dated(shares, days),
         ]
-        match await self._run(self._hold, keys, arguments):
+        match await self._run_fenced(self._hold, keys, arguments):
             case ["held"]:
                 return Held()
             case [code, level, *available]:
@@ -518,8 +525,19 @@ class CreditStore:
             case answer:
                 raise CreditUnavailable(f"the live credit store gave an answer nobody knows: {answer!r}")
 
-    def _script(self, name: str) -> Any:
-        return self._redis.register_script(Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8"))
+    def _script(self, name: str, *, fenced: bool = False) -> Any:
+        text = Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8")
+        if fenced:
+            header, blank, code = text.partition("\n\n")
+            text = header + blank + Path(__file__).with_name("fence.lua").read_text(encoding="utf-8") + code
+        return self._redis.register_script(text)
+
+    async def _run_fenced(self, script: Any, keys: list[str], arguments: Sequence[str | int]) -> Any:
+        answer = await self._run(script, keys, [*arguments, self.fence])
+        if answer == "fenced":
+            self.on_fenced()
+            raise Fenced("another controller leads the switch of this call")
+        return answer
 
     async def _run(self, script: Any, keys: list[str], arguments: Sequence[str | int]) -> Any:
         return await self._scripts.run(script, keys, arguments)

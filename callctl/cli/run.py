@@ -20,11 +20,12 @@ from billing.events.webhooks import Poster
 from billing.fraud.guard import FraudGuard
 from billing.ports import Clock, Ids
 from billing.settings import Settings
-from callctl.app import credit_link, make_controller, own_files_only, serving_credit
+from callctl.app import credit_link, make_standby, own_files_only, serving_credit
 from callctl.cli.logs import log_to_stderr
 from callctl.cli.panel import serving_panel
 from callctl.cli.shell import Failed, Shell, shell_of
-from callctl.controller import Controller, end_tasks
+from callctl.controller import end_tasks
+from callctl.standby import Standby
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ def up(ctx: typer.Context) -> None:
 
 
 def controller(ctx: typer.Context) -> None:
-    """Run the controller alone."""
+    """Run the controller alone. A second one for the same switches waits, and takes over where the first is gone."""
     run(shell_of(ctx), control=True, panel=False)
 
 
@@ -76,10 +77,10 @@ async def serve(shell: Shell, settings: Settings, *, control: bool, panel: bool)
         url = stack.enter_context(serving_credit(settings.credit))
         link = await stack.enter_async_context(credit_link(settings.credit, url=url))
         if control:
-            made = make_controller(settings, engine, link, clock=shell.clock, ids=shell.ids)
+            made = make_standby(settings, engine, link, clock=shell.clock, ids=shell.ids)
             await stack.enter_async_context(controlling(made))
             await stack.enter_async_context(guarding(FraudGuard(engine, link.credit, link.live, clock=shell.clock)))
-            log.info("controller_started", switches=sorted(made.switches))
+            log.info("controller_started", switches=made.lease.switches, leads=made.lease.leads())
         if panel:
             await stack.enter_async_context(telling(engine, settings, clock=shell.clock, ids=shell.ids))
             serving = serving_panel(engine, link, settings, clock=shell.clock, ids=shell.ids)
@@ -90,7 +91,7 @@ async def serve(shell: Shell, settings: Settings, *, control: bool, panel: bool)
 
 
 @asynccontextmanager
-async def controlling(controller: Controller) -> AsyncIterator[Controller]:
+async def controlling(controller: Standby) -> AsyncIterator[Standby]:
     """Run a controller for as long as the context lasts."""
     try:
         await controller.start()

@@ -72,6 +72,7 @@ class AsteriskSwitch:
             on_down=self._on_down,
             on_time=self._on_time,
         )
+        self.may_act: Callable[[], bool] = lambda: True
         self._ahead = timedelta()
         self._tell: Callable[[SwitchEvent], None] = lambda _: None
         self._calls = CallTable()
@@ -460,6 +461,8 @@ class AsteriskSwitch:
         return call.leg
 
     async def _command(self, action: str, fields: list[tuple[str, str]]) -> Outcome:
+        if not self.may_act():
+            return Outcome.UNKNOWN
         try:
             reply = await self.link.ask(action, fields)
         except SwitchUnavailable:

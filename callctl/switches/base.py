@@ -138,6 +138,8 @@ class Switch(Protocol):
     """A switch. Commands never raise for the switch's sake: they say DONE, GONE or UNKNOWN within their time-out."""
 
     name: str
+    may_act: Callable[[], bool]
+    """Asked before each command: where it says no, nothing is sent and the outcome is UNKNOWN. Set by who controls."""
 
     @property
     def ahead_s(self) -> float:

@@ -77,6 +77,7 @@ class FreeSwitch:
         self._dropped = False
         self._stale: set[str] = set()
         self._moves = 0
+        self.may_act: Callable[[], bool] = lambda: True
         self._ahead: timedelta | None = None
         self._comparison: asyncio.Task[None] | None = None
         self._told_up = False
@@ -365,6 +366,8 @@ class FreeSwitch:
 
     async def _do(self, *commands: str) -> list[Outcome]:
         """Send commands at once, and say of each what became of it."""
+        if not self.may_act():
+            return [Outcome.UNKNOWN] * len(commands)
         try:
             requests = [self.link.send(command) for command in commands]
         except SwitchUnavailable:
@@ -387,6 +390,8 @@ class FreeSwitch:
 
     def _leave(self, *commands: str) -> None:
         """Send what nobody waits for."""
+        if not self.may_act():
+            return
         with contextlib.suppress(SwitchUnavailable):
             for command in commands:
                 self.link.forget(self.link.send(command))

@@ -143,13 +143,32 @@ async def test_a_journal_where_no_file_can_be_is_an_error_in_words(tmp_path: Pat
         await Journal(tmp_path / "f" / "j.db").open()
 
 
-async def test_one_journal_serves_one_controller(tmp_path: Path) -> None:
-    """A second controller started by mistake is told so; after the first is gone it may start."""
-    first = Journal(tmp_path / "j.db")
+async def test_each_controller_of_a_machine_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """What waits in the file of a living one is left to it; what a dead one left is taken along, once."""
+    first, second = Journal(tmp_path / "j.db"), Journal(tmp_path / "j.db")
     await first.open()
-    with pytest.raises(JournalBroken, match="another controller"):
-        await Journal(tmp_path / "j.db").open()
+    assert await second.open() == []
+    await first.write(Entry(ended(1), held=True))
+    await second.write(Entry(ended(2), held=True))
     await first.close()
-    second = Journal(tmp_path / "j.db")
-    await second.open()
+    third = Journal(tmp_path / "j.db")
+    assert await third.open() == [Entry(ended(1), held=True)]
+    await third.close()
     await second.close()
+    fourth = Journal(tmp_path / "j.db")
+    assert await fourth.open() == [Entry(ended(1), held=True), Entry(ended(2), held=True)]
+    await fourth.close()
+    fifth = Journal(tmp_path / "j.db")
+    assert len(await fifth.open()) == 2
+    await fifth.close()
+
+
+async def test_more_controllers_than_one_machine_needs_are_a_mistake(tmp_path: Path) -> None:
+    """Somebody starts them in circles: the fifth is told so."""
+    several = [Journal(tmp_path / "j.db") for _ in range(4)]
+    for journal in several:
+        await journal.open()
+    with pytest.raises(JournalBroken, match="4 controllers"):
+        await Journal(tmp_path / "j.db").open()
+    for journal in several:
+        await journal.close()

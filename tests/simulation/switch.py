@@ -97,6 +97,7 @@ class SimulatedSwitch:
         self._loop, self._rng, self._faults = loop, rng, faults
         self._start, self._skew_s, self._limit_late_s = start, faults().skew_s, limit_late_s
         self.calls: dict[str, SimulatedCall] = {}
+        self.may_act: Callable[[], bool] = lambda: True
         self.ahead_s = self._skew_s + rng.uniform(-0.02, 0.02)
         """As the controller measures it."""
         self.linked = True

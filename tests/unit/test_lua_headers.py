@@ -24,7 +24,7 @@ def code(text: str) -> str:
 
 def test_there_is_one_file_for_each_script() -> None:
     """The store has these scripts and no others."""
-    assert [path.stem for path in SCRIPTS] == ["apply", "finish", "hold", "release", "sync"]
+    assert [path.stem for path in SCRIPTS] == ["apply", "fence", "finish", "hold", "lease", "release", "sync"]
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

@@ -6,6 +6,9 @@ import pytest
 from fakeredis import FakeServer
 from fastapi import FastAPI
 
+from billing.credit.lease import Lease
+from billing.credit.store import CreditStore
+from billing.ports import SystemClock
 from billing.settings import Settings
 from tests.web.conftest import Visitor
 from tests.web.world import NOON, World
@@ -58,6 +61,8 @@ def test_figures_say_what_is_up_in_few_labels(app: FastAPI, visitor: Visitor) ->
     visitor.run(lambda: world.live.put(world.call(1)))
     visitor.run(lambda: world.live.put(world.call(2, state="made up")))
     visitor.run(lambda: world.live.beat("pbx", "connected", now_ms=int(NOON.timestamp() * 1000) - 3000))
+    lease = Lease(world.redis, CreditStore(world.redis), ["pbx"], prefix="callctl", token="host-1", clock=SystemClock())
+    visitor.run(lease.seek)
     visitor.log_in()
     visitor.get("/accounts/3")
     visitor.get("/secret-path")
@@ -66,6 +71,8 @@ def test_figures_say_what_is_up_in_few_labels(app: FastAPI, visitor: Visitor) ->
         text = local.get("/metrics").text
     assert 'callctl_live_calls{state="talking"} 1.0' in text
     assert 'callctl_switch_up{switch="pbx"} 1.0' in text
+    assert 'callctl_controller_leads{controller="host-1",switch="pbx"} 1.0' in text
+    assert 'callctl_standby_waits{switch="pbx"} 0.0' in text
     assert 'callctl_controller_beat_age_seconds{switch="pbx"} 3.0' in text
     assert 'callctl_web_requests_total{method="GET",route="/accounts/{account_id}",status="2xx"} 1.0' in text
     assert 'callctl_web_logins_total{result="ok"} 1.0' in text

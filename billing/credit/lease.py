@@ -1,0 +1,89 @@
+"""The lease: who of several controllers controls some switches. One has it; the others wait until it is not renewed.
+
+Its holder has a token. Scripts that change holds are told it and turn away everybody else's, and whoever holds the
+lease compares its age by its own monotonic clock before each word to a switch: a process that was frozen wakes up too
+late, and knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from redis.asyncio import Redis
+
+from billing.credit.store import CreditStore, answers
+from billing.errors import CreditUnavailable
+from billing.ports import Clock
+
+LIVES_S: Final = 3.0
+"""How long a lease holds that is not renewed."""
+SURE_S: Final = 2.5
+"""How long its holder is sure of it: clocks of two machines do not run equally fast."""
+TRIED_S: Final = 6.0
+"""Who waits for no answer so long was frozen: a try and its retry take less."""
+
+
+class Lease:
+    """One for a process. `token` names it, and must never be used again."""
+
+    def __init__(
+        self, redis: Redis, credit: CreditStore, switches: Sequence[str], *, prefix: str, token: str, clock: Clock
+    ) -> None:
+        self.credit, self._clock = credit, clock
+        self._base = f"{{{prefix}}}:"
+        self._script = redis.register_script(Path(__file__).with_name("lease.lua").read_text(encoding="utf-8"))
+        self.switches, self.token = tuple(sorted(switches)), token
+        self.holder = ""
+        """Who held it when we asked last."""
+        self.wanted = False
+        """Somebody waits to take over."""
+        self._held = False
+        self._sure_until_mono = self._tried_mono = clock.monotonic()
+        credit.on_fenced = self._lost
+
+    def leads(self) -> bool:
+        """Return whether we may act now. Where nobody waits to take over, a live store that is away changes nothing."""
+        now = self._clock.monotonic()
+        if not self._held:
+            return False
+        return now < self._sure_until_mono or (not self.wanted and now - self._tried_mono < TRIED_S)
+
+    @property
+    def taken(self) -> bool:
+        """Whether it is somebody else's, as far as we know."""
+        return not self._held
+
+    async def seek(self) -> bool:
+        """Take or keep it; False where it is another's. Raises `CreditUnavailable`: then nothing is known."""
+        asked_mono = self._clock.monotonic()
+        try:
+            match await self._ask("seek"):
+                case ["leads", awaited]:
+                    self.holder, self.wanted = self.token, awaited == "1"
+                case [_, holder]:
+                    self.holder = str(holder)
+                case answer:
+                    raise CreditUnavailable(f"the live credit store gave an answer nobody knows: {answer!r}")
+        finally:
+            self._tried_mono = self._clock.monotonic()
+        self._held = self.holder == self.token
+        if self._held:
+            self._sure_until_mono = asked_mono + SURE_S
+            self.credit.fence = self.token
+        return self._held
+
+    async def leave(self) -> None:
+        """Give it up, so that nobody has to wait. Raises `CreditUnavailable`: it then ends by itself."""
+        self._held = False
+        await self._ask("leave")
+
+    async def _ask(self, wants: str) -> list[str]:
+        keys = [f"{self._base}{kind}:{switch}" for switch in self.switches for kind in ("lease", "leader", "standby")]
+        with answers():
+            found: list[str] = await self._script(keys=keys, args=[self.token, int(LIVES_S * 1000), wants])
+        return found
+
+    def _lost(self) -> None:
+        self._held = False

@@ -1,0 +1,96 @@
+"""One of several controllers leads; the others wait to take over. Who starts second waits, without being told to.
+
+Only the leader connects to the switches. When its lease is not renewed in time the next one takes it, adopts what
+lives, and settles what ended. One that was frozen finds out before it says a word, stops, and waits in its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from billing.credit.lease import Lease
+from billing.errors import CreditUnavailable
+from callctl.controller import Controller
+from callctl.journal import JournalBroken
+
+log = structlog.get_logger(__name__)
+
+SEEK_S = 0.5
+"""How often the lease is asked for, by who has it and by who wants it."""
+
+
+class Standby:
+    """`make` makes a controller that acts while `lease.leads()`; `controller` is there while we lead."""
+
+    def __init__(self, lease: Lease, make: Callable[[], Controller]) -> None:
+        self.lease, self._make = lease, make
+        self.controller: Controller | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._first = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to seek; return when it is known for the first time whether we lead or wait."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="standby")
+        waiting = asyncio.get_running_loop().create_task(self._first.wait())
+        await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self._task.done():
+            await self._task
+
+    async def stop(self) -> None:
+        """Stop leading or waiting; who waits need not wait any longer."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _run(self) -> None:
+        waits = False
+        while True:
+            try:
+                leads = await self.lease.seek()
+            except CreditUnavailable as error:
+                if not waits:
+                    log.warning("lease_not_answered", error=str(error))
+            else:
+                if leads:
+                    await self._lead()
+                elif not waits:
+                    log.info("controller_waits", switches=self.lease.switches, leader=self.lease.holder)
+                waits = not leads
+            self._first.set()
+            await asyncio.sleep(SEEK_S)
+
+    async def _lead(self) -> None:
+        log.info("controller_leads", switches=self.lease.switches, token=self.lease.token)
+        controller = self._make()
+        keeping = asyncio.get_running_loop().create_task(self._keep())
+        try:
+            await controller.start()
+            self.controller = controller
+            self._first.set()
+            await keeping
+            log.warning("leadership_lost", switches=self.lease.switches, leader=self.lease.holder)
+        except JournalBroken as error:
+            log.error("journal_broken", error=str(error))  # noqa: TRY400 - the sentence says it all
+            if not self._first.is_set():
+                raise
+        finally:
+            keeping.cancel()
+            self.controller = None
+            await controller.stop()
+            self.lease.credit.runs.forget()
+            with contextlib.suppress(CreditUnavailable):
+                await self.lease.leave()
+
+    async def _keep(self) -> None:
+        """Return when the lease is another's. A live store that is away does not end it."""
+        while not self.lease.taken:
+            await asyncio.sleep(SEEK_S)
+            with contextlib.suppress(CreditUnavailable):
+                await self.lease.seek()

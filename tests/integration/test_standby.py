@@ -1,0 +1,276 @@
+"""Two controllers for one switch: one leads, the other waits; whatever happens to the first, the second goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from billing.credit.lease import LIVES_S, Lease
+from billing.credit.live import LiveCalls
+from billing.credit.store import CreditStore, Held, connect
+from billing.errors import CreditUnavailable, Fenced
+from billing.ports import SystemClock, SystemIds, to_ms
+from callctl.controller import Controller
+from callctl.journal import Journal
+from callctl.standby import Standby
+from callctl.switches.base import CallAnswered, Outcome
+from tests.credit_fixtures import open_wallet, shares
+from tests.fakes import FakeSwitch
+from tests.integration.test_controller import CLOCK, House, decided, house, server
+
+__all__ = ["house", "server"]
+
+
+class SlowClock(SystemClock):
+    """A clock whose owner may be frozen: what it missed comes all at once."""
+
+    def __init__(self) -> None:
+        self.asleep_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.asleep_s
+
+
+def lease_of(redis: Any, name: str, *, clock: SystemClock = CLOCK, prefix: str = "callctl") -> Lease:
+    return Lease(redis, CreditStore(redis, prefix=prefix), ["fake"], prefix=prefix, token=name, clock=clock)
+
+
+async def test_one_has_the_lease_until_it_is_not_renewed(redis: Any) -> None:
+    """Who asks second is told whose it is; the first learns that somebody waits, and may give it up."""
+    first, second = lease_of(redis, "one"), lease_of(redis, "two")
+    assert await first.seek()
+    assert not await second.seek()
+    assert (second.holder, second.leads(), first.wanted) == ("one", False, False)
+    assert await first.seek()
+    assert first.wanted
+    assert await LiveCalls(redis).leaders(["fake", "other"]) == {"fake": ("one", "two"), "other": ("", "")}
+    await first.leave()
+    assert not first.leads()
+    assert await second.seek()
+    assert not await first.seek()
+
+
+async def test_a_frozen_holder_knows_that_it_leads_no_more(redis: Any) -> None:
+    """Before it has asked anybody: its lease is older than it may be."""
+    clock = SlowClock()
+    alone, waiting = lease_of(redis, "one", clock=clock), lease_of(redis, "two")
+    assert await alone.seek()
+    clock.asleep_s = 2.6
+    assert alone.leads()  # nobody waits, and it asked a moment ago
+    clock.asleep_s = 30.0
+    assert not alone.leads()
+    clock.asleep_s = 0.0
+    assert not await waiting.seek()
+    assert await alone.seek()
+    clock.asleep_s = 2.6
+    assert not alone.leads()
+
+
+async def test_a_store_that_is_away_does_not_end_who_is_alone(tmp_path: Path) -> None:
+    """Nobody can take over without it: hanging up and refusing go on."""
+    clock = SlowClock()
+    nowhere = connect(f"unix://{tmp_path}/nobody.sock", 0.1)
+    lease = lease_of(nowhere, "one", clock=clock)
+    lease._held = True
+    clock.asleep_s = 100.0
+    with pytest.raises(CreditUnavailable):
+        await lease.seek()
+    assert lease.leads()
+    lease.wanted = True
+    assert not lease.leads()
+    await nowhere.aclose()
+
+
+async def test_holds_are_changed_by_who_leads_only(redis: Any) -> None:
+    """Fenced: nothing is held, trimmed or released for it, and it knows that it leads no more."""
+    first, second = lease_of(redis, "one"), lease_of(redis, "two")
+    now_ms = to_ms(CLOCK.now())
+    await first.seek()
+    await open_wallet(first.credit, 1, 100)
+
+    async def hold(lease: Lease, call: str) -> object:
+        return await lease.credit.hold(call, shares((1, 40)), now_ms=now_ms, deadline_ms=now_ms + 9000, facts="{}")
+
+    assert await hold(first, "fake:1") == Held()
+    await first.leave()
+    await second.seek()
+    for attempt in (
+        hold(first, "fake:2"),
+        first.credit.extend("fake:1", shares((1, 60)), now_ms=now_ms, deadline_ms=now_ms + 9000),
+        first.credit.restore("fake:1", shares((1, 60)), now_ms=now_ms, deadline_ms=now_ms + 9000, facts=""),
+        first.credit.finish("fake:1", shares((1, 5)), now_ms=now_ms),
+        first.credit.release("fake:1", now_ms=now_ms),
+    ):
+        first._held = True
+        with pytest.raises(Fenced):
+            await attempt
+        assert not first.leads()
+    (kept,) = await second.credit.holds()
+    assert (kept.call_id, kept.shares[0].amount_micros) == ("fake:1", 40)
+    assert await hold(second, "fake:2") == Held()
+    # A movement of money belongs to no switch.
+    assert await CreditStore(redis).release("fake:2", now_ms=now_ms)
+
+
+@asynccontextmanager
+async def pair(house: House, clocks: tuple[SystemClock, SystemClock] = (CLOCK, CLOCK)) -> AsyncIterator[list[Standby]]:
+    """Two machines; the first one started leads."""
+    made: list[Standby] = []
+    prefix = house.journal_path.parent.name
+    for number, clock in enumerate(clocks):
+        lease = lease_of(house.redis, f"machine {number}", clock=clock, prefix=prefix)
+
+        def make(lease: Lease = lease, clock: SystemClock = clock) -> Controller:
+            return Controller(
+                [Line(house.switch)],
+                house.engine,
+                lease.credit,
+                LiveCalls(house.redis, prefix=prefix),
+                Journal(house.journal_path),
+                house.settings,
+                clock=clock,
+                ids=SystemIds(),
+                leads=lease.leads,
+            )
+
+        made.append(Standby(lease, make))
+    for one in made:
+        await one.start()
+    try:
+        yield made
+    finally:
+        for one in reversed(made):
+            await one.stop()
+
+
+class Line:
+    """One controller's own line to a switch that others have lines to as well."""
+
+    def __init__(self, switch: FakeSwitch) -> None:
+        self._switch = switch
+        self.may_act: Callable[[], bool] = lambda: True
+        self._tell: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        what = getattr(self._switch, name)
+        if name not in {"admit", "refuse", "set_limit", "warn", "hangup"}:
+            return what
+
+        async def command(*args: Any, **options: Any) -> Outcome:
+            return await what(*args, **options) if self.may_act() else Outcome.UNKNOWN
+
+        return command
+
+    async def start(self, tell: Any) -> None:
+        self._tell = tell
+        await self._switch.start(tell)
+
+    async def stop(self) -> None:
+        if self._switch._tell is self._tell:
+            self._switch._tell = None
+
+
+async def leading(standby: Standby, most_s: float = 6.0) -> Controller:
+    for _ in range(int(most_s / 0.02)):
+        if standby.controller is not None and standby.controller.ready:
+            return standby.controller
+        await asyncio.sleep(0.02)
+    raise AssertionError("it does not lead")
+
+
+async def adopted(controller: Controller, *call_ids: str) -> None:
+    for _ in range(100):
+        if set(call_ids) == set(controller.calls):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not adopted: {list(controller.calls)}")
+
+
+async def test_who_starts_second_waits_and_takes_over_at_once_when_the_first_stops(house: House) -> None:
+    """No call is touched: it goes on, is renewed by the next, and is billed once."""
+    house.account("100", "5")
+    async with pair(house) as (first, second):
+        await leading(first)
+        assert second.controller is None
+        call = await decided(house.switch.offer(1, "100", "4930123"))
+        house.switch.answer(call)
+        await asyncio.sleep(0.3)
+        await first.stop()
+        controller = await leading(second, 2.0)
+        await adopted(controller, "fake:1")
+        await asyncio.sleep(2.2)
+        assert call.ended_at is None
+        house.switch.end(call)
+        record = await house.record(call)
+        assert (record.estimated, record.answered_at) == (False, call.answered_at)
+    await house.audit()
+
+
+async def test_a_frozen_leader_acts_no_more_when_it_wakes(house: House) -> None:
+    """The second one took its calls; the first wakes up, says nothing to the switch, writes nothing, and waits."""
+    house.settings = house.settings.model_copy(update={"slice_s": 30, "renew_before_s": 10.0})
+    customer = house.account("100", "5")
+    clock = SlowClock()
+    async with pair(house, (clock, CLOCK)) as (first, second):
+        frozen = await leading(first)
+        call = await decided(house.switch.offer(1, "100", "4930123"))
+        house.switch.answer(call)
+        await asyncio.sleep(0.6)  # so that it knows that somebody waits
+        assert first.lease.wanted
+        # As SIGSTOP would: none of its tasks runs, its lease ends.
+        clock.asleep_s = 1000.0
+        await house.redis.delete(f"{{{house.journal_path.parent.name}}}:lease:fake")
+        assert await second.lease.seek()
+        before = list(house.switch.commands)
+        frozen.tell(CallAnswered("fake:1", CLOCK.now()))
+        frozen._wake("fake:1")  # by its clock the call is long over: it would hang up
+        await asyncio.sleep(0.3)
+        assert house.switch.commands == before
+        controller = await leading(second)
+        assert first.controller is None
+        await adopted(controller, "fake:1")
+        assert call.ended_at is None
+        house.switch.end(call)
+        record = await house.record(call)
+        assert record.disposition == "answered"
+        assert await house.balance(customer) < 5_000_000
+        assert first.lease.holder == "machine 1"
+    await house.audit()
+
+
+async def test_a_dead_leaders_calls_are_taken_over_within_five_seconds(house: House) -> None:
+    """Killed: its lease runs out, the next one adopts what lives, and settles what waits in the dead one's journal."""
+    house.account("100", "5")
+    house.settings = house.settings.model_copy(update={"slice_s": 30, "renew_before_s": 10.0})
+    async with pair(house) as (first, second):
+        controller = await leading(first)
+        calls = [await decided(house.switch.offer(n, "100", "4930123")) for n in (1, 2)]
+        for call in calls:
+            house.switch.answer(call)
+        await asyncio.sleep(0.2)
+        assert first._task is not None
+        first.lease.leave = _nothing  # type: ignore[method-assign] # the dead give up nothing
+        controller.stop = _nothing  # type: ignore[method-assign]
+        first._task.cancel()
+        house.switch._tell = None
+        for task in (*controller._loops, *controller._tasks):
+            task.cancel()
+        await controller.journal.close()
+        began = CLOCK.monotonic()
+        taken = await leading(second, LIVES_S + 2.0)
+        await adopted(taken, "fake:1", "fake:2")
+        assert CLOCK.monotonic() - began < 5.0
+        for call in calls:
+            assert call.ended_at is None
+            house.switch.end(call)
+            await house.record(call)
+    await house.audit()
+
+
+async def _nothing() -> None:
+    return
