@@ -1,15 +1,21 @@
 """What callctl costs on a real switch: calls per second and set-up time, bare and controlled in one run.
 
-    python -m benchmarks.switch --kind asterisk|freeswitch [--json]
+    python -m benchmarks.switch --kind asterisk|freeswitch [--json] [--quick]
 
-The rate rises step by step until a call fails or SIPp cannot keep it; the set-up time (INVITE to 200) is taken at half
-of what the bare switch reached. Caller, carrier, switch, controller and credit store share this machine.
+The rate rises by half until a call fails or SIPp cannot keep it, twice in a row; then the middle is tried, some times.
+The set-up time (INVITE to 200) and the CPU time a call are taken at half of what the bare switch reached, in pairs of
+runs, bare and controlled in turn, so that what else the machine does strikes both.
+
+All of it twice. `shared`: caller, carrier, switch, controller and credit store share all cores, so what a controller
+costs is taken from the switch as well. `pinned`: the switch has one core, the same bare and controlled, and everybody
+else has the others: what the switch itself loses, and how it would be with the controller on a machine of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -19,7 +25,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from socket import SOCK_DGRAM
-from statistics import quantiles
+from statistics import median, quantiles
 
 from tests.switches.asterisk.lab import AsteriskLab
 from tests.switches.freeswitch.lab import FreeswitchLab
@@ -28,10 +34,15 @@ from tests.switches.real.scenarios import Carrier, answerer, caller, number
 from tests.switches.real.sipp import Sipp, SippRun
 from tests.switches.real.world import World
 
-STEPS = (20, 40, 60, 80, 100, 125, 150, 175, 200, 250, 300)
+FIRST = 20
+LATE_S = 2.0
+MOST = 400
+HALVINGS = 3
 STEP_S = 5
+PAIRS = 3
 HOLD_MS = 1000
-SETUP_S = 10
+SETUP_S = 6
+TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +84,61 @@ class Bench:
         return run, time.monotonic() - begun - seconds - HOLD_MS / 1000
 
     async def reach(self, host: str) -> Reached:
-        """Raise the rate until it fails."""
-        best, tried = 0, []
-        for rate in STEPS:
-            run, late_s = await self.run(host, rate, STEP_S)
-            verdict = "ok" if run.exit_status == 0 and late_s < 2 else f"status {run.exit_status}, {late_s:.1f} s late"
-            tried.append((rate, verdict))
-            if verdict != "ok":
+        """Find the highest rate that the switch keeps."""
+        tried: list[tuple[int, str]] = []
+
+        async def keeps(rate: int) -> bool:
+            for _ in range(TRIES):
+                run, late_s = await self.run(host, rate, STEP_S)
+                kept = run.exit_status == 0 and late_s < LATE_S
+                tried.append((rate, "ok" if kept else f"status {run.exit_status}, {late_s:.1f} s late"))
+                await asyncio.sleep(1)
+                if kept:
+                    return True
+            return False
+
+        best, rate, failed = 0, FIRST, 0
+        while not failed and rate <= MOST:
+            if await keeps(rate):
+                best, rate = rate, rate * 3 // 2
+            else:
+                failed = rate
+        for _ in range(HALVINGS if failed else 0):
+            middle = (best + failed) // 2
+            if middle in (best, failed):
                 break
-            best = rate
-        await asyncio.sleep(1)
+            if await keeps(middle):
+                best = middle
+            else:
+                failed = middle
         return Reached(best, tuple(tried))
 
-    async def setup(self, host: str, rate: int, *pids: int) -> Setup:
-        """Call at one rate and measure INVITE to 200, and the CPU time that these processes take for it."""
-        before = [cpu_ms(pid) for pid in pids]
-        run, _ = await self.run(host, rate, SETUP_S)
-        cuts = quantiles(run.answer_ms, n=100)
-        spent = [(cpu_ms(pid) - was) / (rate * SETUP_S) for pid, was in zip(pids, before, strict=True)]
-        return Setup(cuts[49], cuts[98], [round(ms, 2) for ms in spent])
+    async def pairs(self, hosts: tuple[str, str], rate: int, *pids: int) -> tuple[Setup, Setup]:
+        """Call at one rate past the controller and through it, in turn; return INVITE to 200, and CPU time a call."""
+        answers: tuple[list[float], list[float]] = ([], [])
+        spent: tuple[list[list[float]], list[list[float]]] = ([], [])
+        for _ in range(PAIRS):
+            for which, host in enumerate(hosts):
+                before = [cpu_ms(pid) for pid in pids]
+                run, _ = await self.run(host, rate, SETUP_S)
+                await asyncio.sleep(1)  # the last records are written down
+                answers[which].extend(run.answer_ms)
+                spent[which].append(
+                    [(cpu_ms(pid) - was) / (rate * SETUP_S) for pid, was in zip(pids, before, strict=True)]
+                )
+        bare, controlled = (
+            Setup(cuts[49], cuts[98], [round(median(column), 2) for column in zip(*rows, strict=True)])
+            for cuts, rows in zip([quantiles(one, n=100) for one in answers], spent, strict=True)
+        )
+        return bare, controlled
+
+
+def pin(pid: int, cores: set[int]) -> None:
+    """Let a process with all its threads run on these cores only."""
+    for _ in range(2):  # a thread that began meanwhile has its maker's cores
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), cores)
 
 
 def cpu_ms(pid: int) -> float:
@@ -100,33 +147,50 @@ def cpu_ms(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(kind: str, folder: Path) -> dict[str, object]:
-    """Measure bare and controlled on one switch."""
+async def measure(kind: str, folder: Path, *, quick: bool) -> dict[str, dict[str, object]]:
+    """Measure bare and controlled on one switch, shared and pinned."""
     switch = folder / kind
     switch.mkdir()
     lab = AsteriskLab(switch, verbose=False) if kind == "asterisk" else FreeswitchLab(switch, verbose=False)
     lab.start()
+    cores = os.sched_getaffinity(0)
+    results: dict[str, dict[str, object]] = {}
     try:
         bench = Bench(lab, folder / "sipp")
-        async with bench.sipp.carrier(answerer(lab.trunk), local=(lab.carrier_host, 5060)):
-            bare = await bench.reach(lab.bare_host)
+        async with bench.sipp.carrier(answerer(lab.trunk), local=(lab.carrier_host, 5060)) as carrier:
             world = World(lab, folder / "world", watched=False)
             await world.open()
             try:
                 payer = await world.customer("1000000")
                 await world.start_controller(slice_s=60, renew_before_s=20.0)
-                controlled = await bench.reach(payer.endpoint.host)
-                half = max(bare.cps // 2, 1)
                 if lab.process is None or world.controller is None:
                     raise RuntimeError("the switch or the controller has ended")
-                pids = (lab.process.pid, world.controller.pid)
-                plain = await bench.setup(lab.bare_host, half, *pids)
-                billed = await bench.setup(payer.endpoint.host, half, *pids)
+                ours = (world.controller.pid, int((await world.redis.info("server"))["process_id"]))
+                hosts = (lab.bare_host, payer.endpoint.host)
+                await bench.run(lab.bare_host, FIRST, 1)
+                results["shared"] = await compared(bench, hosts, lab.process.pid, *ours, quick=quick)
+                if len(cores) > 1:
+                    one, others = {min(cores)}, cores - {min(cores)}
+                    for pid in (*ours, carrier.pid, os.getpid()):
+                        pin(pid, others)
+                    pin(lab.process.pid, one)
+                    results["pinned"] = await compared(bench, hosts, lab.process.pid, *ours, quick=quick)
                 await world.check_books()
             finally:
                 await world.close()
     finally:
         lab.stop()
+    return results
+
+
+async def compared(
+    bench: Bench, hosts: tuple[str, str], switch: int, controller: int, store: int, *, quick: bool
+) -> dict[str, object]:
+    """Measure bare and controlled, the way the processes are placed now."""
+    bare = await bench.reach(hosts[0])
+    controlled = Reached(0, ()) if quick else await bench.reach(hosts[1])
+    half = max(bare.cps // 2, 1)
+    plain, billed = await bench.pairs(hosts, half, switch, controller, store)
     return {
         "bare_cps": bare.cps,
         "controlled_cps": controlled.cps,
@@ -139,6 +203,7 @@ async def measure(kind: str, folder: Path) -> dict[str, object]:
         "bare_switch_cpu_ms": plain.cpu_ms[0],
         "controlled_switch_cpu_ms": billed.cpu_ms[0],
         "controller_cpu_ms": billed.cpu_ms[1],
+        "credit_store_cpu_ms": billed.cpu_ms[2],
         "load_average": round(os.getloadavg()[0], 1),
         "bare_steps": bare.tried,
         "controlled_steps": controlled.tried,
@@ -150,9 +215,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Calls per second and set-up time, bare and controlled.")
     parser.add_argument("--kind", choices=["asterisk", "freeswitch"], required=True)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="set-up and CPU time only, no highest rate controlled")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="callctl-bench-") as folder:
-        results = asyncio.run(measure(chosen.kind, Path(folder)))
+        results = asyncio.run(measure(chosen.kind, Path(folder), quick=chosen.quick))
     if chosen.json:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -160,8 +226,10 @@ def main() -> None:
         machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
         print(json.dumps({"machine": machine, "commit": commit, "results": results}))
     else:
-        for name, found in results.items():
-            print(f"{name:22} {found}")
+        for placed, found in results.items():
+            print(placed)
+            for name, value in found.items():
+                print(f"  {name:24} {value}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.switches.asterisk.ami import Observer, observing
 from tests.switches.asterisk.root import AsteriskRoot, find_asterisk
-from tests.switches.real.lab import ACCOUNTS, REPOSITORY, Lab, Login
+from tests.switches.real.lab import ACCOUNTS, OVER_THE_TRUNK, REPOSITORY, Lab, Login
 
 SHIPPED = REPOSITORY / "dialplan_examples" / "asterisk"
 OBSERVER = "observer"
@@ -180,6 +180,7 @@ static=yes
 writeprotect=yes
 #include "callctl/callctl.conf"
 [callctl-route-out]
+exten => _{OVER_THE_TRUNK}X.,1,Return(PJSIP/${{EXTEN:{len(OVER_THE_TRUNK)}}}@trunk)
 exten => _X.,1,Return(PJSIP/${{EXTEN}}@carrier)
 exten => _+X.,1,Return(PJSIP/${{EXTEN}}@carrier)
 [callctl-route-in]
@@ -221,6 +222,10 @@ allow_transfer=yes
         ]
         parts.append(self._endpoint_conf("carrier", self.carrier_host, "context=callctl-in\n"))
         parts.append(self._endpoint_conf("bare", self.bare_host, "context=bare\n"))
+        if self.peer is not None:
+            code = self.peer.account_code
+            options = f"context=callctl-out\naccountcode={code}\n" if code else "context=bare\n"
+            parts.append(self._endpoint_conf("trunk", self.peer.sip[0], options, port=self.peer.sip[1]))
         for number in range(ACCOUNTS):
             one = self.endpoint(number)
             parts.append(
@@ -230,12 +235,12 @@ allow_transfer=yes
             )
         return "".join(parts)
 
-    def _endpoint_conf(self, name: str, host: str, options: str) -> str:
+    def _endpoint_conf(self, name: str, host: str, options: str, *, port: int = 5060) -> str:
         return f"""[{name}](lab)
 aors={name}
 {options}[{name}]
 type=aor
-contact=sip:{host}:5060
+contact=sip:{host}:{port}
 [{name}]
 type=identify
 endpoint={name}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.switches.freeswitch.esl import Observer, observing
-from tests.switches.real.lab import ACCOUNTS, REPOSITORY, Lab, Login, NoSwitch, free_port
+from tests.switches.real.lab import ACCOUNTS, OVER_THE_TRUNK, REPOSITORY, Lab, Login, NoSwitch, free_port
 
 SHIPPED = REPOSITORY / "dialplan_examples" / "freeswitch"
 CONFIGURATION = Path(__file__).with_name("freeswitch.xml")
@@ -132,6 +132,7 @@ password = "{login.secret}"
             "SIP_PORT": self.sip_port,
             "TRUNK_PORT": self.trunk_port,
             "CARRIER": f"{self.carrier_host}:5060",
+            "PEER": ":".join(map(str, self.peer.sip if self.peer else (self.carrier_host, 5060))),
             "RTP_START": 10000 + self.sip_port % 20000 // 2 * 2,
             "CORE_DB": self._folder("db") / "core.db",
             "LOG_LEVEL": "info" if self.verbose else "warning",
@@ -155,16 +156,29 @@ password = "{login.secret}"
 """
             for one in map(self.endpoint, range(ACCOUNTS))
         )
-        door = '<context name="callctl-route-in">'
-        return _put((SHIPPED / "callctl-routes.xml").read_text(), door, f"{door}\n{phones}")
+        trunk = f"""<extension name="trunk">
+<condition field="${{callctl_callee}}" expression="^{OVER_THE_TRUNK}([0-9]+)$">
+<action application="set" data="callctl_dial=sofia/gateway/trunk/$1"/></condition></extension>
+"""
+        text = (SHIPPED / "callctl-routes.xml").read_text()
+        for door, more in ("callctl-route-in", phones), ("callctl-route-out", trunk):
+            text = _put(text, f'<context name="{door}">', f'<context name="{door}">\n{more}')
+        return text
 
     def _users(self) -> str:
         ours = [(one.account_code, one.host, "callctl-phones") for one in map(self.endpoint, range(ACCOUNTS))]
+        users = [
+            *((code, code, host, context) for code, host, context in ours),
+            ("bare", "bare", self.bare_host, "bare"),
+        ]
+        if self.peer is not None:
+            code = self.peer.account_code
+            users.append(("trunk", code or "trunk", self.peer.sip[0], "callctl-out" if code else "bare"))
         return "".join(
-            f"""<user id="{code}" cidr="{host}/32"><variables><variable name="accountcode" value="{code}"/>
+            f"""<user id="{name}" cidr="{host}/32"><variables><variable name="accountcode" value="{code}"/>
 <variable name="user_context" value="{context}"/></variables></user>
 """
-            for code, host, context in [*ours, ("bare", self.bare_host, "bare")]
+            for name, code, host, context in users
         )
 
 

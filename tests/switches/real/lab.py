@@ -18,6 +18,8 @@ from typing import Protocol
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ACCOUNTS = 120
+OVER_THE_TRUNK = "4999"
+"""Numbers that begin so are the other switch's; it gets them without this."""
 CARRIER_HOST = 254
 
 
@@ -32,6 +34,14 @@ class Endpoint:
     account_code: str
     host: str
     did: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another switch on a SIP trunk; `account_code` pays what it sends, "": it is trusted, and passes uncontrolled."""
+
+    sip: tuple[str, int]
+    account_code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,7 @@ class Lab(ABC):
     sip_port: int = field(default_factory=lambda: free_port(socket.SOCK_DGRAM))
     control_port: int = field(default_factory=lambda: free_port(socket.SOCK_STREAM))
     verbose: bool = True
+    peer: Peer | None = None
     process: subprocess.Popen[bytes] | None = None
     next_account: int = 0
 

@@ -153,7 +153,7 @@ class Sipp:
         base, process = await self._start("carrier", scenario, local, ["-timeout", "1200s"], None)
         try:
             await _until_bound(process, base, local)
-            yield CarrierRun(base)
+            yield CarrierRun(base, process.pid)
         finally:
             await _end(process)
 
@@ -168,7 +168,9 @@ class Sipp:
         base.with_suffix(".xml").write_text(scenario)
         command = [program, "-sf", str(base.with_suffix(".xml")), "-i", local[0], "-p", str(local[1]), "-nostdin"]
         command += ["-trace_err", "-error_file", f"{base}.errors"]
-        command += ["-trace_msg", "-message_file", f"{base}.messages"] if self.messages else ["-trace_rtt"]
+        command += (
+            ["-trace_msg", "-message_file", f"{base}.messages"] if self.messages else ["-trace_rtt", "-rtt_freq", "20"]
+        )
         command += ["-skip_rlimit", "-recv_timeout", "200000", *options]
         if remote is not None:
             command.append(f"{remote[0]}:{remote[1]}")
@@ -184,6 +186,7 @@ class CarrierRun:
     """A carrier that listens; its dialogs can be read at any time."""
 
     base: Path
+    pid: int
 
     def dialogs(self, called: str = "") -> tuple[Dialog, ...]:
         """Return the dialogs so far whose INVITE went to this number."""

@@ -61,10 +61,11 @@ class World:
     """Everything between a telephone and the books. Money in texts of the currency, amounts in micro-units.
 
     `watched`: with a carrier whose messages are kept and an observer of the switch; a benchmark does without.
+    `also`: further switches of the same controller.
     """
 
-    def __init__(self, lab: Lab, folder: Path, *, watched: bool = True) -> None:
-        self.lab, self.folder = lab, folder
+    def __init__(self, lab: Lab, folder: Path, *, watched: bool = True, also: tuple[Lab, ...] = ()) -> None:
+        self.lab, self.folder, self.also = lab, folder, also
         self.watched = watched
         self.clock = SystemClock()
         self.sipp = Sipp(folder / "sipp")
@@ -117,7 +118,7 @@ class World:
     async def start_controller(self, *, slice_s: int = 3, renew_before_s: float = 1.0) -> None:
         """Run `callctl controller` and wait until its link to the switch stands."""
         settings = self._settings(slice_s, renew_before_s)
-        before = (await self._beat())[1]
+        before = await self._beats()
         with (self.folder / "controller.log").open("ab") as log:
             self.controller = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -131,8 +132,8 @@ class World:
         async def connected() -> bool:
             if self.controller is None or self.controller.returncode is not None:
                 raise AssertionError(f"the controller ended:\n{self.log()}")
-            status, at_ms = await self._beat()
-            return status == "connected" and at_ms > before
+            now = await self._beats()
+            return all(now[name][0] == "connected" and now[name][1] > before[name][1] for name in now)
 
         try:
             await until(connected, "the controller is connected", timeout_s=30)
@@ -140,8 +141,9 @@ class World:
             error.add_note(self.log())
             raise
 
-    async def _beat(self) -> tuple[str, int]:
-        return (await self.live.beats()).get(self.lab.name, ("", 0))
+    async def _beats(self) -> dict[str, tuple[str, int]]:
+        beats = await self.live.beats()
+        return {lab.name: beats.get(lab.name, ("", 0)) for lab in (self.lab, *self.also)}
 
     async def stop_controller(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the controller; SIGKILL is a crash."""
@@ -174,7 +176,8 @@ renew_before_s = {renew_before_s}
 last_try_s = 0.5
 ring_s = {RING_S}
 resync_s = 2.0
-{self.lab.settings(self.control_port, self.login)}""")
+{self.lab.settings(self.control_port, self.login)}
+{"".join(lab.settings(lab.control_port, lab.login) for lab in self.also)}""")
         path.chmod(0o600)
         return path
 
