@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from billing.charges import rate_of, talk_of
 from billing.credit.store import CreditStore, OpenHold, WalletView
+from billing.invariants import CHARGES_WITHIN, GUARDS, GUARDS_ON, LOOKS, MONTHS, Look, Window
 from billing.models import CallCost, Cdr, Charge, Correction, LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
 from rating.money import format_amount
 from rating.pricing import cost_ms
@@ -26,19 +27,18 @@ MOST_FINDINGS = 20
 """How many findings of one kind are told; the first say what is wrong."""
 PAGE = 5_000
 RATES_KEPT = 10_000
-LOOKS = 3
+LOOK_TIMES = 3
 """The live store moves while it is read: what is wrong must be wrong each time."""
 LOOK_AGAIN_S = 0.05
-GUARDS = ("posting", "ledger_transaction", "audit", "cdr", "charge", "correction", "exchange_rate", "call_cost")
-"""The tables whose history triggers protect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An invariant that does not hold: its number in the design, and what is wrong in a sentence."""
+    """An invariant that does not hold: its number in the design, what is wrong in a sentence, and whose money it is."""
 
     invariant: int
     what: str
+    accounts: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,145 +53,11 @@ class BooksReport:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """A question to SQL whose every row is something wrong; `says` is filled with the row."""
-
-    invariant: int
-    says: str
-    sql: str
-
-
-_LOOKS = (
-    _Look(
-        1,
-        "Transaction {0} does not sum to zero in {1}: {2} micro-units are left over.",
-        """SELECT transaction_id, currency, sum(amount_micros) FROM posting
-           GROUP BY transaction_id, currency HAVING sum(amount_micros) <> 0 ORDER BY transaction_id""",
-    ),
-    _Look(
-        1,
-        "All postings in {0} together do not sum to zero: {1} micro-units are left over.",
-        "SELECT currency, sum(amount_micros) FROM posting GROUP BY currency HAVING sum(amount_micros) <> 0",
-    ),
-    _Look(
-        1,
-        "Transaction {0} ({1}) has no postings.",
-        """SELECT t.id, t.operation FROM ledger_transaction t LEFT JOIN posting p ON p.transaction_id = t.id
-           WHERE p.id IS NULL ORDER BY t.id""",
-    ),
-    _Look(
-        1,
-        "Posting {0} is in {1}, its wallet {2} in {3}.",
-        """SELECT p.id, p.currency, w.id, w.currency FROM posting p JOIN wallet w ON w.id = p.wallet_id
-           WHERE p.currency <> w.currency ORDER BY p.id""",
-    ),
-    _Look(
-        2,
-        "Wallet {0} says its balance is {1}, its postings sum to {2} micro-units.",
-        """SELECT w.id, w.balance_micros, coalesce(sum(p.amount_micros), 0)
-           FROM wallet w LEFT JOIN posting p ON p.wallet_id = w.id WHERE w.kind = 'money'
-           GROUP BY w.id, w.balance_micros HAVING w.balance_micros <> coalesce(sum(p.amount_micros), 0)
-           ORDER BY w.id""",
-    ),
-    _Look(
-        2,
-        "Wallet {0} keeps a balance or a number, though it is a {1} wallet.",
-        """SELECT id, kind FROM wallet WHERE kind <> 'money' AND (balance_micros <> 0 OR seq <> 0) ORDER BY id""",
-    ),
-    _Look(
-        2,
-        "The live credit store is to be told posting {1} of wallet {0}, which the ledger does not have so.",
-        """SELECT o.wallet_id, o.seq FROM outbox o
-           LEFT JOIN posting p ON p.wallet_id = o.wallet_id AND p.seq = o.seq
-           WHERE p.id IS NULL OR p.amount_micros <> o.amount_micros ORDER BY o.id""",
-    ),
-    _Look(
-        12,
-        "Wallet {0} has counted {1} postings, but has {2}, numbered {3} to {4}.",
-        """SELECT w.id, w.seq, count(p.id), coalesce(min(p.seq), 0), coalesce(max(p.seq), 0)
-           FROM wallet w LEFT JOIN posting p ON p.wallet_id = w.id WHERE w.kind = 'money' GROUP BY w.id, w.seq
-           HAVING count(p.id) <> w.seq OR count(p.seq) <> w.seq OR coalesce(max(p.seq), 0) <> w.seq
-              OR coalesce(min(p.seq), 1) <> 1 ORDER BY w.id""",
-    ),
-    _Look(
-        5,
-        "Transaction {0}: the charges of its call and its postings on wallet {1} differ by {2} micro-units.",
-        """SELECT transaction_id, wallet_id, sum(amount) FROM (
-             SELECT c.transaction_id, h.wallet_id, -h.amount_micros AS amount FROM charge h JOIN cdr c USING (call_id)
-             UNION ALL
-             SELECT c.transaction_id, h.to_wallet_id, h.amount_micros FROM charge h JOIN cdr c USING (call_id)
-             UNION ALL
-             SELECT c.transaction_id, k.wallet_id, -k.amount_micros FROM call_cost k JOIN cdr c USING (call_id)
-             UNION ALL
-             SELECT c.transaction_id, k.to_wallet_id, k.amount_micros FROM call_cost k JOIN cdr c USING (call_id)
-             UNION ALL
-             SELECT p.transaction_id, p.wallet_id, -p.amount_micros FROM posting p
-             JOIN ledger_transaction t ON t.id = p.transaction_id WHERE t.kind = 'call'
-           ) AS both_sides GROUP BY transaction_id, wallet_id HAVING sum(amount) <> 0 ORDER BY transaction_id""",
-    ),
-    _Look(
-        5,
-        "Transaction {0} ({1}) charges for a call that has no record.",
-        """SELECT t.id, t.operation FROM ledger_transaction t LEFT JOIN cdr c ON c.transaction_id = t.id
-           WHERE t.kind = 'call' AND c.call_id IS NULL ORDER BY t.id""",
-    ),
-    _Look(
-        5,
-        "The record of call {0} says it cost {1}, its charge says {2} micro-units.",
-        """SELECT c.call_id, c.cost_micros, coalesce(h.amount_micros, 0) FROM cdr c
-           LEFT JOIN charge h ON h.call_id = c.call_id AND h.level = 0
-           WHERE c.cost_micros <> coalesce(h.amount_micros, 0) ORDER BY c.call_id""",
-    ),
-    _Look(
-        5,
-        "Transaction {0}: the corrections of its call and its postings on wallet {1} differ by {2} micro-units.",
-        """SELECT transaction_id, wallet_id, sum(amount) FROM (
-             SELECT transaction_id, wallet_id, before_micros - after_micros AS amount FROM correction
-             UNION ALL
-             SELECT transaction_id, to_wallet_id, after_micros - before_micros FROM correction
-             UNION ALL
-             SELECT p.transaction_id, p.wallet_id, -p.amount_micros FROM posting p
-             JOIN ledger_transaction t ON t.id = p.transaction_id
-             WHERE t.kind = 'correction' OR t.id IN (SELECT transaction_id FROM correction)
-           ) AS both_sides GROUP BY transaction_id, wallet_id HAVING sum(amount) <> 0 ORDER BY transaction_id""",
-    ),
-    _Look(
-        5,
-        "Correction {0} of call {1} begins at {2} micro-units, but what stood before it is {3}.",
-        """SELECT id, call_id, before_micros, stood FROM (
-             SELECT n.id, n.call_id, n.before_micros, coalesce(
-               lag(n.after_micros) OVER (PARTITION BY n.call_id, n.level ORDER BY n.id), h.amount_micros) AS stood
-             FROM correction n LEFT JOIN charge h ON h.call_id = n.call_id AND h.level = n.level
-           ) AS chain WHERE stood IS NULL OR before_micros <> stood ORDER BY id""",
-    ),
-    _Look(
-        5,
-        "Correction {0} of call {1} takes correction {2} back, but not to what stood before that.",
-        """SELECT n.id, n.call_id, o.id FROM correction n JOIN correction o ON o.id = n.undoes_id
-           WHERE n.after_micros <> o.before_micros OR n.call_id <> o.call_id OR n.level <> o.level
-              OR n.run_id <> o.run_id ORDER BY n.id""",
-    ),
-)
-
-_GUARDS_ON = {
-    "sqlite": "SELECT DISTINCT tbl_name FROM sqlite_master WHERE type = 'trigger' AND name LIKE '%_no_delete'",
-    "postgresql": """SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-                     WHERE t.tgname LIKE '%_is_history' AND t.tgenabled = 'O'
-                     AND c.relnamespace = current_schema()::regnamespace""",
-}
-
-
 def check_store(session: Session) -> BooksReport:
     """Check what SQL alone can say: sums to zero, balances, numbers without gaps, charges = postings, prices again."""
-    findings = [finding for look in _LOOKS for finding in _wrong(session, look)]
+    findings = [finding for look in LOOKS for finding in _wrong(session, look)]
     findings += _reprice_all(session)
-    guarded = set(session.execute(text(_GUARDS_ON[session.get_bind().dialect.name])).scalars())
-    findings += [
-        Finding(12, f"Nothing keeps the rows of {table} from being deleted: its trigger is missing or off.")
-        for table in GUARDS
-        if table not in guarded
-    ]
+    findings += unguarded(session)
     return BooksReport(
         transactions=_count(session, LedgerTransaction),
         postings=_count(session, Posting),
@@ -202,6 +68,37 @@ def check_store(session: Session) -> BooksReport:
     )
 
 
+def check_window(session: Session, window: Window) -> list[Finding]:
+    """Check what is new, in SQL: each question that can be asked of a window, and the prices of its charges."""
+    looks = [look for look in LOOKS if look.windowed]
+    findings = [finding for look in looks for finding in _wrong(session, look, window)]
+    rates: dict[bytes, Rate] = {}
+    for what, question in CHARGES_WITHIN:
+        for call_id, amount_micros, facts in session.execute(text(question), window.parameters()):
+            read = orjson.loads(facts) if isinstance(facts, str) else facts
+            says = _reprice(read, amount_micros, rates)
+            if says and len(findings) < MOST_FINDINGS:
+                findings.append(_of_call(session, Finding(6, f"Call {call_id}, {what}: {says}."), call_id))
+    return findings
+
+
+def unguarded(session: Session) -> list[Finding]:
+    """Name the tables of history whose triggers are missing or off, months included."""
+    guarded = set(session.execute(text(GUARDS_ON[session.get_bind().dialect.name])).scalars())
+    tables = [*GUARDS, *session.execute(text(MONTHS[session.get_bind().dialect.name])).scalars()]
+    return [
+        Finding(12, f"Nothing keeps the rows of {table} from being deleted: its trigger is missing or off.")
+        for table in tables
+        if table not in guarded
+    ]
+
+
+def ask_of_everything(session: Session) -> list[Finding]:
+    """Ask what can be asked of no window, and is not much to read."""
+    looks = [look for look in LOOKS if not look.windowed and not look.whole]
+    return [finding for look in looks for finding in _wrong(session, look)]
+
+
 async def check_credit(session: Session, credit: CreditStore) -> tuple[int, tuple[Finding, ...]]:
     """Check the live credit store against SQL; return the number of open holds and the findings.
 
@@ -209,7 +106,7 @@ async def check_credit(session: Session, credit: CreditStore) -> tuple[int, tupl
     """
     found: dict[tuple[int, str], Finding] = {}
     number = 0
-    for look in range(LOOKS):
+    for look in range(LOOK_TIMES):
         if look:
             await asyncio.sleep(LOOK_AGAIN_S)
             # SQL as it is now, not as it was at the last look.
@@ -221,12 +118,33 @@ async def check_credit(session: Session, credit: CreditStore) -> tuple[int, tupl
     return number, tuple(found.values())
 
 
-def _wrong(session: Session, look: _Look) -> Iterator[Finding]:
-    rows = session.execute(text(look.sql)).fetchmany(MOST_FINDINGS + 1)
+def _wrong(session: Session, look: Look, window: Window | None = None) -> Iterator[Finding]:
+    asked = {} if window is None else window.parameters()
+    rows = session.execute(text(look.within(window)), asked).fetchmany(MOST_FINDINGS + 1)
     for row in rows[:MOST_FINDINGS]:
-        yield Finding(look.invariant, look.says.format(*row))
+        found = Finding(look.invariant, look.says.format(*row))
+        yield replace(found, accounts=_owners(session, look.about, row[look.whose])) if look.about else found
     if len(rows) > MOST_FINDINGS:
         yield Finding(look.invariant, "There are more of these.")
+
+
+_OWNERS = {
+    "wallet": "SELECT w.account_id FROM wallet w JOIN account a ON a.id = w.account_id WHERE w.id = :it {}",
+    "transaction": """SELECT DISTINCT w.account_id FROM posting p JOIN wallet w ON w.id = p.wallet_id
+                      JOIN account a ON a.id = w.account_id WHERE p.transaction_id = :it {} ORDER BY 1""",
+    "call": """SELECT a.id FROM account a WHERE a.id IN (SELECT account_id FROM charge WHERE call_id = :it
+               UNION SELECT account_id FROM cdr WHERE call_id = :it) {} ORDER BY 1""",
+}
+
+
+def _owners(session: Session, about: str, it: Any) -> tuple[int, ...]:
+    """Return the accounts that a wallet, a transaction or a call is about; the operator is nobody's customer."""
+    asked = _OWNERS[about].format("AND a.kind <> 'operator'")
+    return tuple(session.execute(text(asked), {"it": it}).scalars())
+
+
+def _of_call(session: Session, found: Finding, call_id: str) -> Finding:
+    return replace(found, accounts=_owners(session, "call", call_id))
 
 
 def _count(session: Session, table: type[SQLModel]) -> int:
@@ -251,7 +169,7 @@ def _reprice_each(session: Session, what: str, asked: Any, key: Any, rates: dict
             last = row_id
             says = _reprice(facts, amount_micros, rates)
             if says and len(findings) < MOST_FINDINGS:
-                findings.append(Finding(6, f"Call {call_id}, {what} {row_id}: {says}."))
+                findings.append(_of_call(session, Finding(6, f"Call {call_id}, {what} {row_id}: {says}."), call_id))
     return findings
 
 
@@ -265,7 +183,8 @@ def _reprice_costs(session: Session, rates: dict[bytes, Rate]) -> list[Finding]:
             last = call_id
             says = _reprice(facts, amount_micros, rates)
             if says and len(findings) < MOST_FINDINGS:
-                findings.append(Finding(6, f"Call {call_id}, what its carrier charges: {says}."))
+                found = Finding(6, f"Call {call_id}, what its carrier charges: {says}.")
+                findings.append(_of_call(session, found, call_id))
     return findings
 
 
@@ -325,21 +244,23 @@ def _check_wallets(
             held[share.wallet_id] += share.amount_micros
     kept = {wallet.id: wallet for wallet in session.exec(select(Wallet).where(Wallet.kind == WalletKind.MONEY))}
     for wallet_id, view in views.items():
+        owner = (kept[wallet_id].account_id,)
         if view is None:
             if held[wallet_id]:
-                yield (3, f"w{wallet_id}"), Finding(3, f"Calls hold money of wallet {wallet_id}, which Redis lacks.")
+                what = f"Calls hold money of wallet {wallet_id}, which Redis lacks."
+                yield (3, f"w{wallet_id}"), Finding(3, what, owner)
             continue
         says = _compare(session, kept[wallet_id], view)
         if says:
-            yield (2, f"w{wallet_id}"), Finding(2, says)
+            yield (2, f"w{wallet_id}"), Finding(2, says, owner)
         if view.held_micros != held[wallet_id]:
             what = (
                 f"Wallet {wallet_id} says {view.held_micros} is held, its holds sum to {held[wallet_id]} micro-units."
             )
-            yield (3, f"h{wallet_id}"), Finding(3, what)
+            yield (3, f"h{wallet_id}"), Finding(3, what, owner)
         if view.available_micros < 0 <= view.balance_micros + view.credit_limit_micros:
             what = f"Wallet {wallet_id} has {-view.available_micros} micro-units less than calls hold of it."
-            yield (3, f"a{wallet_id}"), Finding(3, what)
+            yield (3, f"a{wallet_id}"), Finding(3, what, owner)
 
 
 def _compare(session: Session, wallet: Wallet, view: WalletView) -> str:
@@ -368,7 +289,7 @@ def _check_channels(calls: dict[int, int], holds: Sequence[OpenHold]) -> Iterato
     for account_id, number in calls.items():
         if number and account_id not in up:
             what = f"Account {account_id} has {number} channels in use, but no call."
-            yield (10, f"c{account_id}"), Finding(10, what)
+            yield (10, f"c{account_id}"), Finding(10, what, (account_id,))
 
 
 def _check_ended(session: Session, holds: Sequence[OpenHold]) -> Iterator[tuple[tuple[int, str], Finding]]:
@@ -379,4 +300,5 @@ def _check_ended(session: Session, holds: Sequence[OpenHold]) -> Iterator[tuple[
         waiting = select(OutboxRow.call_id).where(col(OutboxRow.call_id).in_(page), col(OutboxRow.applied_at).is_(None))
         settled = select(Cdr.call_id).where(col(Cdr.call_id).in_(page), col(Cdr.call_id).not_in(waiting))
         for call_id in session.exec(settled).all():
-            yield (4, call_id), Finding(4, f"Call {call_id} is settled, but money is still held for it.")
+            found = Finding(4, f"Call {call_id} is settled, but money is still held for it.")
+            yield (4, call_id), _of_call(session, found, call_id)

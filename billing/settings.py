@@ -11,9 +11,11 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import time
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -110,6 +112,24 @@ class WebhookSettings(Section):
     )
 
 
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"there is no time zone {text!r}") from error
+    return text
+
+
+class BooksSettings(Section):
+    """When the books are checked: what is new every night, and everything on one day of the week."""
+
+    check_at: time = Field(default=time(3, 30), description="a time of day such as 03:30")
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(default="UTC", description="a time zone: Europe/Berlin")
+    everything_on: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "never"] = Field(
+        default="sun", description="mon, tue, wed, thu, fri, sat, sun or never"
+    )
+
+
 class ControlSettings(Section):
     """How calls are controlled. Times in seconds."""
 
@@ -168,6 +188,7 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
     mail: MailSettings = MailSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    books: BooksSettings = BooksSettings()
     control: ControlSettings = ControlSettings()
     vouchers: VoucherSettings = VoucherSettings()
     asterisk: tuple[AsteriskSettings, ...] = ()

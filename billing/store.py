@@ -157,24 +157,22 @@ def announce_numbers(session: Session) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock_shared(:lock)"), {"lock": NUMBERING_LOCK})
 
 
-def numbered_until(session: Session) -> tuple[int, int]:
-    """Return the last number of a call's record and of a posting up to which nothing will appear any more.
+def numbered_until(session: Session, *tables: str) -> list[int]:
+    """Return the last id of each table up to which nothing will appear any more (of those numbered as announced).
 
     Numbers are given before a unit of work commits, so a greater one may be seen before a smaller one. On PostgreSQL
     this waits, for a moment, until nobody is between the two; SQLite has one writer anyway. Raises `OperationalError`
     where that takes too long: then try again later.
     """
-    asked = text("SELECT (SELECT coalesce(max(id), 0) FROM cdr_key), (SELECT coalesce(max(id), 0) FROM posting)")
+    asked = text("SELECT " + ", ".join(f"(SELECT coalesce(max(id), 0) FROM {table})" for table in tables))  # noqa: S608
     if session.get_bind().dialect.name == "sqlite":
-        calls, postings = session.execute(asked).one()
-        return int(calls), int(postings)
+        return [int(last) for last in session.execute(asked).one()]
     session.execute(text("SET LOCAL lock_timeout = '500ms'"))
     session.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": NUMBERING_LOCK})
     try:
-        calls, postings = session.execute(asked).one()
+        return [int(last) for last in session.execute(asked).one()]
     finally:
         session.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": NUMBERING_LOCK})
-    return int(calls), int(postings)
 
 
 def migrate(engine: Engine) -> None:

@@ -91,7 +91,7 @@ def roll(session: Session, *, most: int = MOST) -> int:
     if len(places) != 2:  # noqa: PLR2004 - both, or somebody else has them
         return 0
     added = 0
-    last_call, last_posting = numbered_until(session)
+    last_call, last_posting = numbered_until(session, "cdr_key", "posting")
     calls = places[CALLS_AT]
     if (until := min(last_call, calls.value + most)) > calls.value:
         _add(session, CallTotal, _spread_calls(_ask(session, CALLS, "c.ended_at", calls.value, until)))

@@ -23,6 +23,7 @@ from web.panel import (
     account_settings,
     account_statement,
     accounts,
+    books,
     cdrs,
     decks,
     login,
@@ -92,7 +93,7 @@ def create_app(
     app.include_router(login.router)
     panel = APIRouter(dependencies=[Depends(owner_only)])
     prices = (decks, tariffs, vouchers)
-    screens = (overview, live_calls, account_settings, account_statement, accounts, cdrs, notifications)
+    screens = (overview, live_calls, account_settings, account_statement, accounts, cdrs, books, notifications)
     for screen in (*screens, *prices):
         panel.include_router(screen.router)
     app.include_router(panel)

@@ -9,6 +9,7 @@ from billing.models.access import (
 from billing.models.alerts import (
     Alert,
 )
+from billing.models.books import BooksRun, WalletCheck
 from billing.models.carriers import (
     CallCost,
     Carrier,
@@ -104,6 +105,7 @@ __all__ = [
     "AuditRow",
     "Beyond",
     "BillingMode",
+    "BooksRun",
     "CallCost",
     "CallTotal",
     "Carrier",
@@ -154,6 +156,7 @@ __all__ = [
     "VoucherBatch",
     "VoucherMiss",
     "Wallet",
+    "WalletCheck",
     "WalletKind",
     "id_of",
 ]

@@ -15,11 +15,20 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def row_of(
-    target: str, *, nullable: bool = False, index: bool = False, unique: bool = False, deferred: bool = False
+    target: str,
+    *,
+    nullable: bool = False,
+    index: bool = False,
+    unique: bool = False,
+    deferred: bool = False,
+    primary_key: bool = False,
 ) -> Column[int]:
     """Point to the row of another table; `deferred` where the two are written in either order."""
     key = ForeignKey(target, deferrable=True, initially="DEFERRED") if deferred else ForeignKey(target)
-    return Column(BigId, key, nullable=nullable, index=index or None, unique=unique or None)
+    facts: dict[str, Any] = {"nullable": nullable, "index": index or None, "unique": unique or None}
+    if primary_key:
+        facts |= {"primary_key": True, "autoincrement": False}
+    return Column(BigId, key, **facts)
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -38,9 +38,14 @@ def say(text: str, *, style: str = "") -> None:
     people().print(Text(visible(text), style=style), soft_wrap=True)
 
 
+def stderr() -> Console:
+    """Return the console for what is said beside the answer: progress, warnings."""
+    return Console(stderr=True, highlight=False)
+
+
 def warn(text: str) -> None:
     """Print a sentence on standard error."""
-    Console(stderr=True, highlight=False).print(Text(visible(text), style="yellow"), soft_wrap=True)
+    stderr().print(Text(visible(text), style="yellow"), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

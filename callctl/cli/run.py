@@ -13,11 +13,13 @@ import typer
 import uvloop
 from sqlalchemy.engine import Engine
 
+from billing.credit.store import CreditStore
 from billing.events.addresses import networks_of
 from billing.events.mails import Mailer
 from billing.events.office import PostOffice
 from billing.events.webhooks import Poster
 from billing.fraud.guard import FraudGuard
+from billing.housekeeping import Housekeeping
 from billing.ports import Clock, Ids
 from billing.settings import Settings
 from callctl.app import credit_link, make_standby, own_files_only, serving_credit
@@ -86,6 +88,7 @@ async def serve(shell: Shell, settings: Settings, *, control: bool, panel: bool)
             serving = serving_panel(engine, link, settings, clock=shell.clock, ids=shell.ids)
             address = await stack.enter_async_context(serving)
             log.info("panel_started", url=address)
+        await stack.enter_async_context(keeping_house(engine, link.credit, settings, clock=shell.clock))
         await stop.wait()
         log.info("stopping")
 
@@ -121,6 +124,18 @@ async def telling(engine: Engine, settings: Settings, *, clock: Clock, ids: Ids)
     finally:
         await end_tasks([task])
         await poster.close()
+
+
+@asynccontextmanager
+async def keeping_house(
+    engine: Engine, credit: CreditStore, settings: Settings, *, clock: Clock
+) -> AsyncIterator[None]:
+    """Do what has to be done now and then for as long as the context lasts."""
+    task = asyncio.create_task(Housekeeping(engine, credit, settings.books, clock).run(), name="housekeeping")
+    try:
+        yield
+    finally:
+        await end_tasks([task])
 
 
 class SignalWatch:

@@ -8,7 +8,7 @@ import pytest
 
 from billing.settings import Settings, SettingsError, load_settings
 
-KNOWN = "store, credit, web, api, mail, webhooks, control, vouchers, asterisk, freeswitch"
+KNOWN = "store, credit, web, api, mail, webhooks, books, control, vouchers, asterisk, freeswitch"
 ASTERISK = '[[asterisk]]\nname = "pbx"\nsecret = "s3cret-word"\n'
 
 

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from billing import books
-from billing.books import BooksReport, Finding
+from billing import nightly
+from billing.models import BooksRun
 from billing.ports import to_ms
 from billing.store import reading
 from web.context import CREDIT_DOWN, Panel, panel_of
@@ -25,7 +25,6 @@ MOST_COUNTED = 5000
 STALE_MS = 10_000
 """A controller that has not said anything for so long is taken for dead."""
 
-MOST_FINDINGS = 100
 BOOKS_TIMEOUT_S = 120.0
 
 
@@ -41,16 +40,6 @@ class Link:
     def stale(self) -> bool:
         """Whether nobody has spoken of it lately."""
         return self.age_ms > STALE_MS
-
-
-@dataclass(frozen=True, slots=True)
-class BooksAnswer:
-    """What a check of the books found; `credit_down` where it could look at SQL only."""
-
-    report: BooksReport
-    holds: int
-    findings: tuple[Finding, ...]
-    credit_down: bool
 
 
 async def figures(panel: Panel) -> dict[str, Any]:
@@ -76,7 +65,14 @@ async def figures(panel: Panel) -> dict[str, Any]:
 @router.get("/")
 async def overview_page(request: Request, principal: Owner) -> Response:
     """Show the overview; its figures renew themselves."""
-    return show(request, principal, "overview.html", answer=None, busy=False, **await figures(panel_of(request)))
+    panel = panel_of(request)
+    last = await run_in_threadpool(_last_check, panel)
+    return show(request, principal, "overview.html", answer=last, busy=False, **await figures(panel))
+
+
+def _last_check(panel: Panel) -> BooksRun | None:
+    with reading(panel.engine) as session:
+        return nightly.last_run(session)
 
 
 @router.get("/overview/figures")
@@ -85,32 +81,18 @@ async def overview_figures(request: Request, principal: Owner) -> Response:
     return show(request, principal, "_figures.html", **await figures(panel_of(request)))
 
 
-async def check_books(panel: Panel) -> BooksAnswer:
-    """Check SQL in a thread, then the live store against it."""
-
-    def read() -> BooksReport:
-        with reading(panel.engine) as session:
-            return books.check_store(session)
-
-    report = await run_in_threadpool(read)
-    try:
-        with reading(panel.engine) as session:
-            holds, found = await books.check_credit(session, panel.credit)
-    except CREDIT_DOWN:
-        return BooksAnswer(report, 0, report.findings[:MOST_FINDINGS], credit_down=True)
-    findings = (*report.findings, *found)[:MOST_FINDINGS]
-    return BooksAnswer(report, holds, findings, credit_down=False)
-
-
 @router.post("/overview/books")
 async def run_books(request: Request, principal: Owner) -> Response:
-    """Check the books now. It changes nothing; one check at a time, since it reads everything."""
+    """Check what is new in the books, now; one check at a time. Accounts that a finding names are parked."""
     panel = panel_of(request)
-    answer: BooksAnswer | None = None
+    answer: BooksRun | None = None
     busy = panel.books_lock.locked()
     if not busy:
         async with panel.books_lock:
-            answer = await asyncio.wait_for(check_books(panel), BOOKS_TIMEOUT_S)
+            checking = nightly.check_books(
+                panel.engine, panel.credit, everything=False, actor=principal.login, clock=panel.clock
+            )
+            answer = await asyncio.wait_for(checking, BOOKS_TIMEOUT_S)
     if is_fragment(request):
         return show(request, principal, "_books.html", answer=answer, busy=busy)
     return show(request, principal, "overview.html", answer=answer, busy=busy, **await figures(panel))

@@ -34,7 +34,7 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
     ),
     (
         "Money",
-        (Screen("/vouchers", "Vouchers", "receipt"),),
+        (Screen("/vouchers", "Vouchers", "receipt"), Screen("/books", "Books", "scale")),
     ),
     (
         "System",
