@@ -36,7 +36,7 @@ MARK: Final = "op:"
 """How the names of what is set aside begin; those of calls begin with a switch."""
 SET_ASIDE_MS: Final = 300_000
 """Longer than any unit of work can take; then `reap` looks what became of it."""
-KINDS: Final = ("topup", "transfer", "reversal", "adjustment")
+KINDS: Final = ("topup", "transfer", "reversal", "adjustment", "commission")
 
 
 class Done(Protocol):

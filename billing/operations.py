@@ -23,6 +23,8 @@ from billing.store import Remembered, insert_or_skip
 
 MOST_OPERATION = 150
 """The longest operation id, in characters."""
+MOST_TRIES = 1_000
+"""How often one thing is refused before nobody asks any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,19 @@ def find_outcome(session: Session, operation: str, body: Sequence[Any]) -> dict[
     if known[0] != body_hash(body):
         raise OtherBody(f"the operation {operation!r} has been used with another body")
     return dict(known[1])
+
+
+def next_try(session: Session, stem: str) -> str:
+    """Return the id under which to try what has been refused before, for what may be done later: lacking money, say.
+
+    The stem itself, or with a number behind it. Whoever tries at the same time tries the same. Raises `Refused`.
+    """
+    for number in range(1, MOST_TRIES):
+        operation = stem if number == 1 else f"{stem}:{number}"
+        known = session.get(Operation, operation)
+        if known is None or "refused" not in known.outcome:
+            return operation
+    raise Refused("this has been tried too often in vain")
 
 
 def check_id(operation: str) -> None:

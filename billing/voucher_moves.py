@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy.engine import Engine
 from sqlmodel import Session
@@ -15,12 +14,11 @@ from billing.adjustments import money_wallet
 from billing.credit.store import CreditStore, Share
 from billing.errors import OtherBody, Refused
 from billing.ledger import Applied
-from billing.models import Account, Operation
+from billing.models import Account
+from billing.operations import next_try
 from billing.ports import Clock
 from billing.store import again
 from billing.vouchers import Redeemed
-
-MOST_TRIES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ async def redeem(
     def look(session: Session) -> tuple[int, str | None, int]:
         voucher, batch = vouchers.find_open(session, code, account_id, key=key, now=clock.now())
         by_operator = topups.is_paid_by_operator(session, account_id)
-        return voucher.id or 0, None if by_operator else _next_try(session, voucher.id or 0), batch.face_micros
+        return voucher.id or 0, None if by_operator else next_try(session, f"voucher:{voucher.id}"), batch.face_micros
 
     voucher_id, own_try, face_micros = await asyncio.to_thread(again, engine, look)
     operation = own_try or f"voucher:{voucher_id}"
@@ -81,16 +79,3 @@ async def redeem(
     if moved.done.redeemed.top_up is None:
         await moves.settle_reserved(engine, credit, set_aside, clock=clock)
     return moved.done.redeemed, moved.live
-
-
-def _next_try(session: Session, voucher_id: int) -> str:
-    """Name this try of a reseller's voucher: one that was refused for want of money is remembered, the next is not.
-
-    Requests at the same time share a try, and so what is set aside for it.
-    """
-    for number in range(1, MOST_TRIES):
-        operation = f"voucher:{voucher_id}:{number}"
-        known = session.get(Operation, operation)
-        if known is None or "refused" not in known.outcome:
-            return operation
-    raise Refused("this voucher has been tried too often without its reseller's money: ask the reseller")

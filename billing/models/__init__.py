@@ -16,6 +16,7 @@ from billing.models.carriers import (
     MinMargin,
     Route,
 )
+from billing.models.commissions import Commission, CommissionOf
 from billing.models.events import (
     Channel,
     Delivery,
@@ -113,6 +114,8 @@ __all__ = [
     "CdrKey",
     "Channel",
     "Charge",
+    "Commission",
+    "CommissionOf",
     "Correction",
     "DeckUpload",
     "Delivery",

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy.engine import Engine
 
 from billing import voucher_moves, vouchers
 from billing.accounts import find_account
-from billing.store import reading
+from billing.errors import CreditUnavailable
+from billing.settings import Settings
+from billing.store import reading, work
+from billing.topups import is_paid_by_operator
 from billing.voucher_key import read_key
 from billing.voucher_sheet import sheet, sheet_csv
 from billing.vouchers import BatchView, Redeemed, spaced
 from callctl.app import credit_link
 from callctl.cli.output import JsonOption, count, moment, money, people, print_json, row, say, table, warn
-from callctl.cli.shell import Failed, shell_of
+from callctl.cli.shell import Failed, Shell, shell_of
 from rating.money import format_amount, parse_amount
 
 group = typer.Typer(no_args_is_help=True, help="Codes worth money, once.")
@@ -144,20 +148,13 @@ def redeem(
     """Redeem a voucher; live calls of the account get longer at once."""
     shell = shell_of(ctx)
     settings = shell.settings()
-    key = read_key(settings.vouchers.key_file, shell.ids)
     typed = code or typer.prompt("Code", hide_input=True)
     engine = shell.engine(settings)
 
-    async def run() -> tuple[Redeemed, bool]:
+    try:
         with reading(engine) as session:
             found = find_account(session, account)
-        async with credit_link(settings.credit) as link:
-            return await voucher_moves.redeem(
-                engine, link.credit, typed, found.id, key=key, actor=shell.actor, clock=shell.clock
-            )
-
-    try:
-        done, live = asyncio.run(run())
+        done, live = asyncio.run(_redeem(shell, settings, engine, typed, found.id))
     finally:
         engine.dispose()
     if as_json:
@@ -172,6 +169,23 @@ def redeem(
         )
         if not live:
             warn("Live calls will see it when the credit store can be reached.")
+
+
+async def _redeem(
+    shell: Shell, settings: Settings, engine: Engine, code: str, account_id: int
+) -> tuple[Redeemed, bool]:
+    """Redeem, also while the credit store is away where the operator pays: then it is told later."""
+    key, now = read_key(settings.vouchers.key_file, shell.ids), shell.clock.now()
+    try:
+        async with credit_link(settings.credit) as link:
+            return await voucher_moves.redeem(
+                engine, link.credit, code, account_id, key=key, actor=shell.actor, clock=shell.clock
+            )
+    except CreditUnavailable:
+        with work(engine) as session:
+            if not is_paid_by_operator(session, account_id):
+                raise
+            return vouchers.redeem(session, code, account_id, key=key, actor=shell.actor, now=now), False
 
 
 @group.command("cancel")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,10 @@ MOVED = (Voucher, LedgerTransaction, Posting, Operation, OutboxRow, AuditRow)
 class Still:
     """A clock that stands."""
 
-    def now(self) -> Any:
-        return NOW
+    at: datetime = NOW
+
+    def now(self) -> datetime:
+        return self.at
 
     def monotonic(self) -> float:
         return 0.0
