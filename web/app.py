@@ -23,6 +23,7 @@ from web.panel import (
     account_settings,
     account_statement,
     accounts,
+    alerts,
     books,
     cdrs,
     decks,
@@ -92,9 +93,21 @@ def create_app(
     app.include_router(login.public)
     app.include_router(login.router)
     panel = APIRouter(dependencies=[Depends(owner_only)])
-    prices = (decks, tariffs, vouchers)
-    screens = (overview, live_calls, account_settings, account_statement, accounts, cdrs, books, notifications)
-    for screen in (*screens, *prices):
+    screens = (
+        overview,
+        live_calls,
+        account_settings,
+        account_statement,
+        accounts,
+        alerts,
+        books,
+        cdrs,
+        decks,
+        notifications,
+        tariffs,
+        vouchers,
+    )
+    for screen in screens:
         panel.include_router(screen.router)
     app.include_router(panel)
     app.mount(PREFIX, make_api(app.state.panel))

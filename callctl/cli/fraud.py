@@ -25,12 +25,13 @@ from billing.fraud.rules import (
     list_rules,
     replace_ranges,
 )
-from billing.models.fraud import FraudAction, FraudKind, FraudRule
+from billing.fraud.words import when
+from billing.models.fraud import FraudAction, FraudKind
 from billing.store import work
 from callctl.app import credit_link
 from callctl.cli.output import JsonOption, count, moment, people, print_json, row, say, table, warn
 from callctl.cli.shell import Failed, shell_of
-from rating.money import format_amount, parse_amount
+from rating.money import parse_amount
 
 fraud = typer.Typer(no_args_is_help=True, help="The fraud guard: warns, blocks, ends or refuses calls.")
 rules = typer.Typer(no_args_is_help=True, help="What the guard looks at.")
@@ -201,22 +202,3 @@ def lift_account(ctx: typer.Context, account: Annotated[str, typer.Argument(help
             warn("The live credit store does not answer; the controller brings it along.")
     finally:
         engine.dispose()
-
-
-def when(rule: FraudRule) -> str:
-    """Say in words when a rule is broken."""
-    where = ", ".join([*rule.prefixes, *(["risky numbers"] if rule.risky else [])])
-    match rule.kind:
-        case FraudKind.SPEND_HOUR:
-            told = f"more than {format_amount(rule.limit_micros or 0)} an hour"
-        case FraudKind.SPEND_DAY:
-            told = f"more than {format_amount(rule.limit_micros or 0)} a day"
-        case FraudKind.SHORT_CALLS:
-            told = f"{rule.calls} calls under {rule.shorter_s} s within {rule.within_s} s"
-        case FraudKind.NEW_COUNTRY:
-            told = f"a country is called first, after {rule.learn_days or 0} days"
-        case FraudKind.OUTSIDE_HOURS:
-            told = f"outside {', '.join(rule.hours)}"
-        case FraudKind.DESTINATION:
-            told = "a call goes there"
-    return told + (f" ({where})" if where else "")

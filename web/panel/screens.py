@@ -38,7 +38,11 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
     ),
     (
         "System",
-        (Screen("/notifications", "Notifications", "send"),),
+        (
+            Screen("/alerts", "Alerts", "bell"),
+            Screen("/fraud", "Fraud guard", "shield-half"),
+            Screen("/notifications", "Notifications", "send"),
+        ),
     ),
 )
 """Each group with its name; an empty one is not shown."""

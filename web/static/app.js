@@ -82,6 +82,18 @@
     if (event.target === dialog) dialog.close();
   });
 
+  // A choice shows the fields that belong to it; what is hidden is not sent.
+  for (const choice of document.querySelectorAll("select[data-chooses]")) {
+    const choose = () => {
+      for (const part of choice.form.querySelectorAll("[data-only]")) {
+        part.hidden = !part.dataset.only.split(" ").includes(choice.value);
+        for (const input of part.querySelectorAll("input, select, textarea")) input.disabled = part.hidden;
+      }
+    };
+    choice.addEventListener("change", choose);
+    choose();
+  }
+
   // A form is sent once: a second click waits for the first. (The server would not book it twice either.)
   document.addEventListener("submit", (event) => {
     if (event.defaultPrevented || event.target.hasAttribute("hx-post")) return;

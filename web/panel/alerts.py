@@ -1,0 +1,233 @@
+"""Alerts: what a person should look at, and what was; and the rules of the fraud guard, which raises some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from sqlmodel import Session, col, select
+from starlette.responses import Response
+
+from billing import outbox
+from billing.accounts import find_account
+from billing.alerts import dismiss_alert, list_alerts
+from billing.chart import operator_id
+from billing.errors import BillingError, NotFound
+from billing.fraud import rules
+from billing.fraud.words import when
+from billing.models import Account, Alert, FraudAction, FraudKind, FraudRule
+from billing.store import reading, work
+from rating.errors import AmountError
+from rating.money import parse_amount
+from web.context import CREDIT_DOWN, panel_of
+from web.pages import show
+from web.security.sessions import Owner, Principal, flash
+
+router = APIRouter(include_in_schema=False)
+
+HOME, FRAUD = "/alerts", "/fraud"
+PAGE = 50
+MOST_ID = 2**53
+MOST_FORM = 300
+Number = Annotated[int, Path(ge=1, le=MOST_ID)]
+Text = Annotated[str, Form()]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """A rule in words."""
+
+    rule: FraudRule
+    account: str
+    when: str
+
+
+@router.get(HOME)
+async def alerts_page(
+    request: Request,
+    principal: Owner,
+    *,
+    over: bool = False,
+    before: Annotated[str, Query(max_length=60)] = "",
+) -> Response:
+    """Show what stands, or what is over, newest first."""
+    panel = panel_of(request)
+    last = _place(before)
+
+    def read() -> tuple[list[Alert], Mapping[int, str]]:
+        with reading(panel.engine) as session:
+            found = list_alerts(session, standing=not over, before=last, most=PAGE + 1)
+            return found, _names(session, {alert.account_id for alert in found if alert.account_id})
+
+    found, names = await run_in_threadpool(read)
+    shown = found[:PAGE]
+    following = f"{shown[-1].raised_at.isoformat()},{shown[-1].id}" if len(found) > PAGE else ""
+    return show(request, principal, "alerts.html", alerts=shown, names=names, over=over, following=following)
+
+
+@router.post(HOME + "/{number}/clear")
+async def clear(request: Request, principal: Owner, number: Number) -> Response:
+    """A person has looked: the alert is over. It lifts nothing."""
+    panel = panel_of(request)
+
+    def do() -> bool:
+        with work(panel.engine) as session:
+            return dismiss_alert(session, number, actor=principal.login, now=panel.clock.now())
+
+    cleared = await run_in_threadpool(do)
+    text = "Cleared." if cleared else "It had been cleared before."
+    return flash(request, principal, "success" if cleared else "warning", text, to=HOME)
+
+
+@router.post(FRAUD + "/lift/{number}")
+async def lift(request: Request, principal: Owner, number: Number) -> Response:
+    """Undo what the guard did to an account: its alerts are over, it may call again."""
+    panel = panel_of(request)
+
+    def do() -> tuple[int, str]:
+        with work(panel.engine) as session:
+            cleared = rules.lift(session, number, actor=principal.login, now=panel.clock.now())
+            return cleared, find_account(session, str(number)).name
+
+    cleared, name = await run_in_threadpool(do)
+    said = f"{name}: {cleared} alert{'' if cleared == 1 else 's'} cleared. What was before counts no more."
+    try:
+        await outbox.tell_accounts(panel.engine, panel.credit, [number], clock=panel.clock)
+    except CREDIT_DOWN:
+        text = f"{said} The live store does not answer; the controller brings it along."
+        return flash(request, principal, "warning", text, to=HOME)
+    return flash(request, principal, "success", said, to=HOME)
+
+
+@router.get(FRAUD)
+async def fraud_page(request: Request, principal: Owner) -> Response:
+    """Show the guard's rules, and the form to add one."""
+    return await _fraud(request, principal)
+
+
+async def _fraud(
+    request: Request,
+    principal: Principal,
+    *,
+    status: int = 200,
+    error: str = "",
+    form: Mapping[str, str] | None = None,
+) -> Response:
+    panel = panel_of(request)
+
+    def read() -> tuple[list[RuleView], int]:
+        with reading(panel.engine) as session:
+            found = rules.list_rules(session)
+            names = _names(session, {rule.account_id for rule in found})
+            views = [RuleView(rule, names[rule.account_id], when(rule)) for rule in found]
+            return views, rules.count_ranges(session)
+
+    found, ranges = await run_in_threadpool(read)
+    return show(
+        request,
+        principal,
+        "fraud.html",
+        status=status,
+        rules=found,
+        ranges=ranges,
+        kinds=list(FraudKind),
+        actions=list(FraudAction),
+        error=error,
+        form=form or {"kind": "", "action": ""},
+    )
+
+
+@router.post(FRAUD)
+async def add_rule(request: Request, principal: Owner) -> Response:
+    """Add a rule; the form comes back with what is wrong."""
+    panel = panel_of(request)
+    sent = await request.form()
+    form = {name: str(value)[:MOST_FORM].strip() for name, value in sent.items() if name != "csrf"}
+
+    def add() -> None:
+        with work(panel.engine) as session:
+            account_id = _account_id(session, form.get("account", ""))
+            rules.add_rule(session, account_id, _wanted(form), actor=principal.login, now=panel.clock.now())
+
+    try:
+        await run_in_threadpool(add)
+    except (BillingError, AmountError, ValueError) as why:
+        return await _fraud(request, principal, status=422, error=str(why), form=form | _asked(form))
+    return flash(request, principal, "success", "The rule holds from now on.", to=FRAUD)
+
+
+@router.post(FRAUD + "/{number}/end")
+async def end_rule(request: Request, principal: Owner, number: Number) -> Response:
+    """Judge by a rule no more."""
+    panel = panel_of(request)
+
+    def do() -> bool:
+        with work(panel.engine) as session:
+            return rules.end_rule(session, number, actor=principal.login, now=panel.clock.now())
+
+    ended = await run_in_threadpool(do)
+    text = "The rule holds no more." if ended else "It had ended before."
+    return flash(request, principal, "success" if ended else "warning", text, to=FRAUD)
+
+
+def _wanted(form: Mapping[str, str]) -> rules.Wanted:
+    """Read a form. Raises `ValueError`, `AmountError`."""
+
+    def number(name: str) -> int | None:
+        text = form.get(name, "")
+        if text and not (text.isascii() and text.isdigit()):
+            raise ValueError(f"{name.removesuffix('_s').replace('_', ' ')}: expected a whole number, not {text!r}")
+        return int(text) if text else None
+
+    def lines(name: str) -> tuple[str, ...]:
+        parts = form.get(name, "").replace("\r", "\n").replace(",", "\n").split("\n")
+        return tuple(part.strip() for part in parts if part.strip())
+
+    try:
+        kind, action = FraudKind(form.get("kind", "")), FraudAction(form.get("action", ""))
+    except ValueError:
+        raise ValueError("say what is looked at, and what is done then") from None
+    return rules.Wanted(
+        kind=kind,
+        action=action,
+        prefixes=lines("prefixes"),
+        risky=form.get("risky") == "yes",
+        limit_micros=parse_amount(form["limit"]) if form.get("limit") else None,
+        calls=number("calls"),
+        within_s=number("within_s"),
+        shorter_s=number("shorter_s"),
+        hours=lines("hours"),
+        learn_days=number("learn_days"),
+    )
+
+
+def _asked(form: Mapping[str, str]) -> dict[str, str]:
+    return {"kind": form.get("kind", ""), "action": form.get("action", "")}
+
+
+def _account_id(session: Session, account: str) -> int:
+    return find_account(session, account).id if account else operator_id(session)
+
+
+def _names(session: Session, account_ids: set[int]) -> Mapping[int, str]:
+    if not account_ids:
+        return {}
+    found = session.exec(select(Account.id, Account.name).where(col(Account.id).in_(account_ids)))
+    return {account_id or 0: name for account_id, name in found}
+
+
+def _place(text: str) -> tuple[datetime, int] | None:
+    at, _, number = text.partition(",")
+    if not text:
+        return None
+    try:
+        moment, alert_id = datetime.fromisoformat(at), int(number)
+    except ValueError as why:
+        raise NotFound("There is no such page.") from why
+    if moment.tzinfo is None or not 0 <= alert_id <= MOST_ID:
+        raise NotFound("There is no such page.")
+    return moment, alert_id
