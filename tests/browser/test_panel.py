@@ -36,6 +36,8 @@ FLAGS = [
 ]
 ANNA = 3
 LASTING = "a password that lasts"
+expect.set_options(timeout=20_000)
+"""A busy machine takes its time; what is right is right at once."""
 
 pytestmark = [
     pytest.mark.browser,
