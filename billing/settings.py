@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from billing.access import Role
 from billing.errors import BillingError
 
 VARIABLES = "CALLCTL_"
@@ -68,6 +69,12 @@ def _networks(text: str) -> str:
     return text
 
 
+def _roles(text: str) -> str:
+    for role in text.split(",") if text else ():
+        Role(role.strip())
+    return text
+
+
 def _long_or_none(token: SecretStr) -> SecretStr:
     if 0 < len(token.get_secret_value()) < LEAST_TOKEN:
         raise ValueError("too short")
@@ -83,6 +90,10 @@ class WebSettings(Section):
         default="", description="networks such as 10.1.0.0/16, split by commas"
     )
     """Who may read /metrics besides this host."""
+    second_factor_for: Annotated[str, AfterValidator(_roles)] = Field(
+        default="", description="roles such as owner, billing, split by commas"
+    )
+    """Whose people must have a second factor (TOTP) to use the panel; everybody may."""
 
 
 class ApiSettings(Section):

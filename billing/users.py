@@ -15,9 +15,10 @@ from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from billing import audit
+from billing import audit, second_factor
+from billing.access import ADMINISTRATORS, Role, role_of
 from billing.errors import Conflict, NotFound, Refused
-from billing.models import User, UserSession
+from billing.models import Account, User, UserSession
 from billing.ports import Ids
 
 SESSION_LASTS = timedelta(hours=12)
@@ -31,21 +32,36 @@ _passwords = PasswordHash((Argon2Hasher(),))
 
 
 def add_user(
-    session: Session, *, login: str, password: str, role: str, one_time: bool, now: datetime, actor: str = "setup"
+    session: Session,
+    *,
+    login: str,
+    password: str,
+    role: str,
+    one_time: bool,
+    account_id: int | None = None,
+    now: datetime,
+    actor: str = "setup",
 ) -> User:
-    """Add a user; the password is stored as argon2id. Raises `Conflict`.
+    """Add a user; the password is stored as argon2id. Raises `Conflict`, and `NotFound` for the account.
 
-    A one-time password must be changed after the first login. A login or password that cannot be typed is `Refused`.
+    A one-time password must be changed after the first login. `account_id` is for roles that belong to an account. A
+    login or password that cannot be typed, and a role that is none or does not fit the account, are `Refused`.
     """
     if not _is_login(login):
         raise Refused(f"a login is 1 to {MOST_LOGIN} printable characters, without spaces around it")
     if not password or not _is_password(password):
         raise Refused(f"a password is 1 to {MOST_PASSWORD} characters")
-    if not role or len(role) > MOST_ROLE:
-        raise Refused(f"a role is 1 to {MOST_ROLE} characters")
+    check_role(session, role, account_id)
     if session.exec(select(User.id).where(User.login == login)).first() is not None:
         raise Conflict(f"there is a user {login!r} already")
-    user = User(login=login, password_hash=_passwords.hash(password), role=role, must_change=one_time, created_at=now)
+    user = User(
+        login=login,
+        password_hash=_passwords.hash(password),
+        role=role,
+        must_change=one_time,
+        created_at=now,
+        account_id=account_id,
+    )
     try:
         session.add(user)
         session.flush()
@@ -56,15 +72,35 @@ def add_user(
         actor=actor,
         action="user.add",
         subject=f"user:{user.id}",
-        after={"login": login, "role": role, "must_change": one_time},
+        after={"login": login, "role": role, "account_id": account_id, "must_change": one_time},
         now=now,
     )
     session.flush()
     return user
 
 
+def check_role(session: Session, role: str, account_id: int | None) -> Role:
+    """Return a role that fits the account: administrators have none, a reseller's people its own. Raises `Refused`."""
+    wanted = role_of(role)
+    if wanted is None:
+        raise Refused(f"there is no role {role[:MOST_ROLE]!r}; roles are {', '.join(Role)}")
+    if (account_id is None) != (wanted in ADMINISTRATORS):
+        raise Refused("administrators belong to no account, people of a reseller or a customer to theirs")
+    if account_id is not None:
+        account = session.get(Account, account_id)
+        if account is None:
+            raise NotFound(f"there is no account '{account_id}'")
+        if account.kind.value != wanted.value:
+            raise Refused(
+                f"{account.name!r} is a {account.kind.value}, so its people have the role {account.kind.value}"
+            )
+    return wanted
+
+
 def check_password(session: Session, login: str, password: str) -> User | None:
     """Return whose login and password these are, or None; an unknown login takes as long as a wrong password.
+
+    Somebody who is disabled is nobody.
 
     Only reads, so that a caller can check without the lock that a writer holds: hashing takes a good part of a second.
     """
@@ -72,13 +108,16 @@ def check_password(session: Session, login: str, password: str) -> User | None:
     fits = _passwords.verify(
         password if _is_password(password) else "", _nobodys_hash() if user is None else user.password_hash
     )
-    return user if fits else None
+    return user if fits and user is not None and user.disabled_at is None else None
 
 
 def log_in(
-    session: Session, login: str, password: str, *, ids: Ids, now: datetime
+    session: Session, login: str, password: str, *, ids: Ids, now: datetime, address: str = "", agent: str = ""
 ) -> tuple[User, str, UserSession] | None:
-    """Check a password in constant time; return the user, the session's token (given out once) and its row, or None."""
+    """Check a password in constant time; return the user, the session's token (given out once) and its row, or None.
+
+    Who has a second factor gets a session that is not `proven`: it is good for showing that factor only.
+    """
     user = check_password(session, login, password)
     if user is None:
         return None
@@ -89,9 +128,13 @@ def log_in(
     row = UserSession(
         token_hash=_token_hash(token),
         user_id=user_id,
+        handle=ids.new("session"),
         csrf=ids.secret(),
         created_at=now,
         expires_at=now + SESSION_LASTS,
+        address=address[:45],
+        agent="".join(letter for letter in agent if letter.isprintable())[:200],
+        proven=not second_factor.is_confirmed(session, user_id),
     )
     session.add(row)
     session.flush()
@@ -103,8 +146,20 @@ def find_session(session: Session, token: str, *, now: datetime) -> tuple[User, 
     return session.exec(
         select(User, UserSession)
         .join(UserSession, col(UserSession.user_id) == col(User.id))
-        .where(UserSession.token_hash == _token_hash(token), UserSession.expires_at > now)
+        .where(
+            UserSession.token_hash == _token_hash(token),
+            UserSession.expires_at > now,
+            col(User.disabled_at).is_(None),
+        )
     ).first()
+
+
+def prove(session: Session, token: str) -> None:
+    """The second factor has been shown in this session."""
+    row = session.get(UserSession, _token_hash(token))
+    if row is not None:
+        row.proven = True
+        session.flush()
 
 
 def log_out(session: Session, token: str) -> None:
@@ -112,10 +167,19 @@ def log_out(session: Session, token: str) -> None:
     session.execute(delete(UserSession).where(col(UserSession.token_hash) == _token_hash(token)))
 
 
-def set_password(session: Session, user_id: int, password: str, *, keep_token: str | None, now: datetime) -> None:
-    """Set a lasting password (10 characters or more, else `Refused`) and revoke the user's other sessions.
+def set_password(
+    session: Session,
+    user_id: int,
+    password: str,
+    *,
+    keep_token: str | None,
+    now: datetime,
+    actor: str | None = None,
+    one_time: bool = False,
+) -> None:
+    """Set a password (10 characters or more, else `Refused`) and revoke the user's other sessions.
 
-    Raises `NotFound` for the user.
+    A lasting one, unless it is somebody else (`actor`) who hands out one that works once. Raises `NotFound`.
     """
     if len(password) < LEAST_PASSWORD or not _is_password(password):
         raise Refused(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
@@ -123,13 +187,20 @@ def set_password(session: Session, user_id: int, password: str, *, keep_token: s
     if user is None:
         raise NotFound(f"there is no user {user_id}")
     user.password_hash = _passwords.hash(password)
-    user.must_change = False
+    user.must_change = one_time
     session.add(user)
     others = delete(UserSession).where(col(UserSession.user_id) == user_id)
     if keep_token is not None:
         others = others.where(col(UserSession.token_hash) != _token_hash(keep_token))
     session.execute(others)
-    audit.record(session, actor=user.login, action="user.password", subject=f"user:{user_id}", now=now)
+    audit.record(
+        session,
+        actor=actor or user.login,
+        action="user.password",
+        subject=f"user:{user_id}",
+        after={"must_change": one_time},
+        now=now,
+    )
     session.flush()
 
 

@@ -24,12 +24,16 @@ from web.panel import (
     account_statement,
     accounts,
     alerts,
+    audit,
     books,
     cdrs,
     decks,
+    keys,
     login,
+    me,
     notifications,
     overview,
+    people,
     tariffs,
     vouchers,
 )
@@ -37,7 +41,7 @@ from web.panel import live as live_calls
 from web.render import STATIC, make_renderer
 from web.security.bodies import BodyLimit
 from web.security.headers import SecurityHeaders
-from web.security.sessions import owner_only
+from web.security.sessions import inside
 from web.security.throttle import LoginThrottle
 
 PUBLIC_PATHS = frozenset(
@@ -92,7 +96,8 @@ def create_app(
     app.include_router(switch_cdrs.router_for(settings))
     app.include_router(login.public)
     app.include_router(login.router)
-    panel = APIRouter(dependencies=[Depends(owner_only)])
+    app.include_router(me.router)
+    panel = APIRouter(dependencies=[Depends(inside)])
     screens = (
         overview,
         live_calls,
@@ -100,10 +105,13 @@ def create_app(
         account_statement,
         accounts,
         alerts,
+        audit,
         books,
         cdrs,
         decks,
+        keys,
         notifications,
+        people,
         tariffs,
         vouchers,
     )

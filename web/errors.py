@@ -19,7 +19,7 @@ from web.api.problems import problem
 from web.context import panel_of
 from web.pages import is_fragment, show_bare
 from web.security.bodies import TOO_LARGE, in_words
-from web.security.sessions import Forbidden, MustChangePassword, NotSignedIn, to_login
+from web.security.sessions import Forbidden, NotSignedIn, Unfinished, to_login
 
 log = structlog.get_logger("web")
 
@@ -45,10 +45,11 @@ async def _not_signed_in(request: Request, _: Exception) -> Response:
     return to_login(request)
 
 
-async def _must_change(request: Request, _: Exception) -> Response:
+async def _unfinished(request: Request, error: Exception) -> Response:
+    to = error.step.value if isinstance(error, Unfinished) else "/password"
     if is_fragment(request):
-        return Response(status_code=401, headers={"hx-redirect": "/password"})
-    return RedirectResponse("/password", 303)
+        return Response(status_code=401, headers={"hx-redirect": to})
+    return RedirectResponse(to, 303)
 
 
 async def _forbidden(request: Request, error: Exception) -> Response:
@@ -84,7 +85,7 @@ async def _store(request: Request, error: Exception) -> Response:
 def handle_errors(app: FastAPI) -> None:
     """Register the answers to everything that is expected to go wrong."""
     app.add_exception_handler(NotSignedIn, _not_signed_in)
-    app.add_exception_handler(MustChangePassword, _must_change)
+    app.add_exception_handler(Unfinished, _unfinished)
     app.add_exception_handler(Forbidden, _forbidden)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _http)

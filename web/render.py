@@ -15,7 +15,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from rating.money import format_amount
-from web.panel.screens import GROUPS
+from web.panel.screens import groups_for
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -99,7 +99,7 @@ def make_renderer() -> Renderer:
         return f"/static/{name}?v={versions[name]}"
 
     env.globals["static"] = static
-    env.globals["screen_groups"] = GROUPS
+    env.globals["screen_groups"] = groups_for
     env.filters |= {
         "utc": utc,
         "from_ms": from_ms,

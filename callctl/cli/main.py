@@ -37,6 +37,7 @@ from callctl.cli import (
     statements,
     tariff_owners,
     topup,
+    users,
     vouchers,
 )
 from callctl.cli.output import visible
@@ -163,6 +164,7 @@ for part in (
     accounts,
     statements,
     keys,
+    users,
     topup,
     vouchers,
     commissions,

@@ -21,6 +21,8 @@ BODIES: dict[str, Any] = {
     "add_transfer": {"from_account_id": 2, "to_account_id": 3, "amount": "1.00"},
     "add_adjustment": {"amount": "1.00", "reason": "test"},
     "add_reversal": {"reason": "test"},
+    "add_user": {"login": "new one", "role": "support"},
+    "change_user": {"disabled": True},
     "add_key": {"name": "new", "scopes": ["money:read"]},
     "add_topup": {"amount": "1.00"},
 }

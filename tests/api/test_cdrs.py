@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from billing import cdr_search
 from billing.models import Cdr
+from billing.search import CdrFilter
 from billing.store import work
 from tests.api.conftest import ANNA, BLUEBIRD, COPPER, DELTA, Program
 from tests.web.world import HOSTILE, NOON, World, add_record, refused
@@ -170,7 +170,7 @@ def test_parquet_keeps_amounts_and_times(owner: Program) -> None:
 
 def test_an_export_is_read_in_bounded_memory(owner: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times the records take no more memory: pages come and go, and the writer waits for its reader."""
-    monkeypatch.setattr(cdr_search.pages, "__kwdefaults__", {"page": 100})
+    monkeypatch.setattr(exports.pages, "__kwdefaults__", {"page": 100})
 
     def add(first: int, last: int) -> None:
         with work(owner.world.engine) as session:
@@ -184,7 +184,7 @@ def test_an_export_is_read_in_bounded_memory(owner: Program, monkeypatch: pytest
 
     def peak() -> int:
         tracemalloc.start()
-        read = sum(len(page) for page in cdr_search.pages(owner.world.engine, cdr_search.Wanted()))
+        read = sum(len(page) for page in exports.pages(owner.world.engine, CdrFilter()))
         top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert read

@@ -154,6 +154,11 @@ def make_world(folder: Path) -> Path:
         users.add_user(session, login="owner", password=PASSWORD, role="owner", one_time=False, now=now)
         users.add_user(session, login="new", password=ONE_TIME, role="owner", one_time=True, now=now)
         users.add_user(session, login="guest", password=PASSWORD, role="read_only", one_time=False, now=now)
+        for login, role, name in (("blue", "reseller", "Bluebird Voice"), ("anna", "customer", "Anna's Bakery")):
+            account_id = accounts.find_account(session, name).id
+            users.add_user(
+                session, login=login, password=PASSWORD, role=role, account_id=account_id, one_time=False, now=now
+            )
     for name, euros in (("Bluebird Voice", 500), ("Anna's Bakery", 25), ("Delta Logistics", 80)):
         with work(engine) as session:
             account_id = accounts.find_account(session, name).id

@@ -26,6 +26,7 @@ from web.api import (
     reversals,
     topups,
     transfers,
+    users,
 )
 from web.api.gate import Gate
 from web.api.problems import handle_problems
@@ -46,6 +47,7 @@ RESOURCES = (
     cdrs,
     alerts,
     keys,
+    users,
     audit,
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import Annotated, Any, TypeVar
 
@@ -19,15 +18,13 @@ from web.api.problems import Problem
 from web.api.routes import MOST_ID, AccountId, Cursor, PageSize, needs, resource
 from web.api.shapes import Amount, Moment, Page, Shape, amount
 from web.context import CREDIT_DOWN, Panel, panel_of
+from web.livecalls import MOST_CALLS, live_in
 from web.panel.live import EVERY_CALL
 from web.render import from_ms
 
 router = resource("calls")
 
 T = TypeVar("T")
-MOST_ASKED = 200
-"""Up to so many accounts are asked for one by one; beyond, all live calls are read and sifted."""
-MOST_CALLS = 100_000
 
 CallId = Annotated[str, Path(min_length=1, max_length=200, examples=["pbx:1763892000.7"])]
 
@@ -71,7 +68,7 @@ async def list_calls(
     """List the live calls in your sight, the longest first."""
     panel = panel_of(request)
     if account is None:
-        calls = await _calls_in(panel, caller.reach)
+        calls = await _ask(live_in(panel, caller.reach))
     else:
         await run_in_threadpool(_see, panel, caller, account)
         calls = await _ask(panel.live.list(account_id=account, most=MOST_CALLS))
@@ -130,22 +127,6 @@ async def _find(panel: Panel, caller: Caller, call_id: str) -> LiveCallView:
     if found is None or not await run_in_threadpool(_holds, panel, caller.reach, found.account_id):
         raise Problem("not_found", "There is no such live call.")
     return found
-
-
-async def _calls_in(panel: Panel, reach: Reach) -> list[LiveCallView]:
-    if reach.whole:
-        return await _ask(panel.live.list(most=MOST_CALLS))
-
-    def read() -> list[int]:
-        with reading(panel.engine) as session:
-            return list(session.execute(reach.ids()).scalars())
-
-    ids = await run_in_threadpool(read)
-    if len(ids) > MOST_ASKED:
-        inside = set(ids)
-        return [call for call in await _ask(panel.live.list(most=MOST_CALLS)) if call.account_id in inside]
-    lists = await asyncio.gather(*(_ask(panel.live.list(account_id=one, most=MOST_CALLS)) for one in ids))
-    return sorted((call for calls in lists for call in calls), key=lambda call: (call.offered_ms, call.call_id))
 
 
 async def _ask(answer: Awaitable[T]) -> T:

@@ -15,10 +15,11 @@ from starlette.responses import Response
 
 from billing import cdrs
 from billing.access import Reach
-from billing.cdr_search import Place, Wanted, search
 from billing.errors import NotFound
 from billing.models import Account, Cdr, Charge
+from billing.search import CdrFilter, Place, search_cdrs
 from billing.store import reading
+from billing.subtree import ids_within
 from rating.errors import RatingError
 from web.api import exports
 from web.api.auth import Asking, Caller
@@ -87,18 +88,26 @@ def wanted_of(  # noqa: PLR0917 - query parameters
     ] = "",
     destination: Annotated[str, Query(max_length=100, description="As the tariff names it.")] = "",
     disposition: Annotated[Disposition | None, Query(description="How it ended.")] = None,
-) -> Wanted:
+) -> CdrFilter:
     """Read what is looked for; nobody looks beyond their own sight."""
     caller: Caller = request.state.caller
-    root_id = caller.reach.within
-    if account is not None:
+    within: list[int] | None = None
+    root_id = caller.reach.within if account is None else account
+    if root_id is not None:
         with reading(panel_of(request).engine) as session:
-            caller.reach.see(session, account)
-        root_id = account
-    return Wanted(root_id, since, until, number, destination, disposition or "")
+            caller.reach.see(session, root_id)
+            within = list(session.execute(ids_within(root_id)).scalars())
+    return CdrFilter(
+        number=number,
+        disposition=disposition or "",
+        account_ids=within,
+        destination=destination,
+        since=since,
+        until=until,
+    )
 
 
-Looking = Annotated[Wanted, Depends(wanted_of)]
+Looking = Annotated[CdrFilter, Depends(wanted_of)]
 
 
 @router.get("/cdrs", **needs("cdrs:read", "cursor_invalid"))
@@ -106,7 +115,7 @@ def list_cdrs(request: Request, wanted: Looking, after: Cursor = "", most: PageS
     """List records, newest first."""
     before = _read(after)
     with reading(panel_of(request).engine) as session:
-        found = search(session, wanted, before=before, most=most + 1)
+        found = search_cdrs(session, wanted, before=before, most=most + 1)
         names = _names(session, found)
     more = _write(found[most - 1]) if len(found) > most else None
     return Page(items=[shape_of(cdr, names) for cdr in found[:most]], next=more)

@@ -5,39 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import Session, col, select
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from billing import account_changes, accounts, outbox
+from billing.access import Reach
 from billing.accounts import AccountView
 from billing.errors import Conflict, NotFound, Refused, TooLarge
-from billing.models import AccountKind, IdentityKind, Tariff
+from billing.models import AccountKind, IdentityKind, Tariff, TariffOwner
 from billing.store import reading, work
 from web.context import CREDIT_DOWN, Panel, panel_of
 from web.pages import show
 from web.panel.account_forms import KINDS, MODES, changes_of, filled, typed
 from web.panel.accounts import LATER, MOST_ID, AccountId
-from web.security.sessions import Owner, Principal, flash
+from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
 
+Keeper = Annotated[Principal, Depends(may("accounts:write"))]
 WRONG = (Refused, Conflict, TooLarge, NotFound)
 MOST_TARIFFS = 500
 
 
-def _account(session: Session, account_id: int) -> AccountView:
-    view = accounts.find_account(session, str(account_id))
-    if view.id != account_id:
-        raise NotFound(f"There is no account {account_id}.")
-    return view
+def _account(session: Session, reach: Reach, account_id: int) -> AccountView:
+    return accounts.views_of(session, [reach.see(session, account_id)])[0]
 
 
-def _tariffs(session: Session, currency: str) -> list[str]:
+def _tariffs(session: Session, reach: Reach, currency: str) -> list[str]:
+    """Return the tariffs that somebody may give: a reseller its own and those of resellers below it."""
     asked = select(Tariff.name).where(Tariff.currency == currency).order_by(col(Tariff.name)).limit(MOST_TARIFFS)
+    if not reach.whole:
+        asked = asked.join(TariffOwner, col(TariffOwner.tariff_id) == col(Tariff.id))
+        asked = asked.where(col(TariffOwner.account_id).in_(reach.ids()))
     return list(session.exec(asked))
+
+
+def _may_change(session: Session, reach: Reach, account_id: int) -> None:
+    """An account is changed by who stands above it; the operator's own by its administrators."""
+    if not reach.whole:
+        reach.see_below(session, account_id)
 
 
 async def _page(
@@ -54,8 +63,8 @@ async def _page(
 
     def read() -> tuple[AccountView, list[str]]:
         with reading(panel.engine) as session:
-            view = _account(session, account_id)
-            return view, _tariffs(session, view.currency)
+            view = _account(session, principal.reach, account_id)
+            return view, _tariffs(session, principal.reach, view.currency)
 
     view, tariffs = await run_in_threadpool(read)
     return show(
@@ -75,7 +84,7 @@ async def _page(
 
 @router.get("/accounts/new")
 async def new_account(
-    request: Request, principal: Owner, parent: Annotated[int, Query(ge=0, le=MOST_ID)] = 0
+    request: Request, principal: Keeper, parent: Annotated[int, Query(ge=0, le=MOST_ID)] = 0
 ) -> Response:
     """Show the form of a new account, under the operator or a reseller."""
     return await _new(request, principal, parent, form={"kind": AccountKind.CUSTOMER.value, "code": "", "name": ""})
@@ -88,8 +97,8 @@ async def _new(
 
     def read() -> tuple[AccountView, list[str]]:
         with reading(panel.engine) as session:
-            above = _account(session, parent_id) if parent_id else accounts.list_accounts(session, most=1)[0]
-            return above, _tariffs(session, above.currency)
+            above = _account(session, principal.reach, parent_id or principal.reach.account_id)
+            return above, _tariffs(session, principal.reach, above.currency)
 
     above, tariffs = await run_in_threadpool(read)
     return show(
@@ -106,7 +115,7 @@ async def _new(
 
 
 @router.post("/accounts/new")
-async def add_account(request: Request, principal: Owner) -> Response:
+async def add_account(request: Request, principal: Keeper) -> Response:
     """Make an account from the form."""
     panel = panel_of(request)
     form = typed(await request.form())
@@ -121,7 +130,8 @@ async def add_account(request: Request, principal: Owner) -> Response:
             made = accounts.add_account(
                 session,
                 kind=kind,
-                parent=_account(session, parent_id).name if parent_id else None,
+                parent=_account(session, principal.reach, parent_id).name if parent_id else None,
+                within=principal.reach.within,
                 identities=[(IdentityKind.ACCOUNT_CODE, code)] if code else [],
                 actor=principal.login,
                 now=panel.clock.now(),
@@ -139,24 +149,29 @@ async def add_account(request: Request, principal: Owner) -> Response:
 
 
 @router.get("/accounts/{account_id}/settings")
-async def settings_page(request: Request, principal: Owner, account_id: AccountId) -> Response:
+async def settings_page(request: Request, principal: Keeper, account_id: AccountId) -> Response:
     """Show what can be changed of an account."""
     return await _page(request, principal, account_id)
 
 
 @router.post("/accounts/{account_id}/settings")
-async def save_settings(request: Request, principal: Owner, account_id: AccountId) -> Response:
+async def save_settings(request: Request, principal: Keeper, account_id: AccountId) -> Response:
     """Change what differs; a wrong field changes nothing, and the form comes back as it was typed."""
     panel = panel_of(request)
     form = typed(await request.form())
 
     def change() -> tuple[AccountView, bool]:
         with work(panel.engine) as session:
-            changes = changes_of(form)
+            _may_change(session, principal.reach, account_id)
             changed = account_changes.change_account(
-                session, account_id, changes, actor=principal.login, now=panel.clock.now()
+                session,
+                account_id,
+                changes_of(form),
+                within=principal.reach.within,
+                actor=principal.login,
+                now=panel.clock.now(),
             )
-            return _account(session, account_id), changed
+            return _account(session, principal.reach, account_id), changed
 
     try:
         view, changed = await run_in_threadpool(change)
@@ -170,7 +185,7 @@ async def save_settings(request: Request, principal: Owner, account_id: AccountI
 @router.post("/accounts/{account_id}/identities")
 async def add_identity(
     request: Request,
-    principal: Owner,
+    principal: Keeper,
     account_id: AccountId,
     kind: Annotated[str, Form()] = "",
     value: Annotated[str, Form()] = "",
@@ -182,7 +197,7 @@ async def add_identity(
 @router.post("/accounts/{account_id}/identities/free")
 async def free_identity(
     request: Request,
-    principal: Owner,
+    principal: Keeper,
     account_id: AccountId,
     kind: Annotated[str, Form()] = "",
     value: Annotated[str, Form()] = "",
@@ -201,12 +216,17 @@ async def _identity(
 
     def change() -> AccountView:
         with work(panel.engine) as session:
-            now = panel.clock.now()
+            _may_change(session, principal.reach, account_id)
+            within, now = principal.reach.within, panel.clock.now()
             if free:
-                account_changes.free_identity(session, account_id, wanted, text, actor=principal.login, now=now)
+                account_changes.free_identity(
+                    session, account_id, wanted, text, within=within, actor=principal.login, now=now
+                )
             else:
-                account_changes.add_identities(session, account_id, [(wanted, text)], actor=principal.login, now=now)
-            return _account(session, account_id)
+                account_changes.add_identities(
+                    session, account_id, [(wanted, text)], within=within, actor=principal.login, now=now
+                )
+            return _account(session, principal.reach, account_id)
 
     try:
         view = await run_in_threadpool(change)
@@ -217,14 +237,17 @@ async def _identity(
 
 
 @router.post("/accounts/{account_id}/close")
-async def close(request: Request, principal: Owner, account_id: AccountId) -> Response:
+async def close(request: Request, principal: Keeper, account_id: AccountId) -> Response:
     """Close an account for good."""
     panel = panel_of(request)
 
     def change() -> AccountView:
         with work(panel.engine) as session:
-            account_changes.close_account(session, account_id, actor=principal.login, now=panel.clock.now())
-            return _account(session, account_id)
+            _may_change(session, principal.reach, account_id)
+            account_changes.close_account(
+                session, account_id, within=principal.reach.within, actor=principal.login, now=panel.clock.now()
+            )
+            return _account(session, principal.reach, account_id)
 
     try:
         view = await run_in_threadpool(change)

@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from billing import accounts, statements
 from billing.accounts import AccountView
-from billing.errors import NotFound
 from billing.statement_csv import csv_lines
 from billing.statements import Line, Statement
 from billing.store import reading
 from web.context import panel_of
 from web.pages import show
 from web.panel.accounts import MOST_ID, AccountId
-from web.security.sessions import Owner
+from web.security.sessions import Principal, may
 
 router = APIRouter(include_in_schema=False)
 
+Reader = Annotated[Principal, Depends(may("money:read"))]
 PAGE = 100
 MonthText = Annotated[str, Query(max_length=7)]
 
@@ -30,7 +30,7 @@ MonthText = Annotated[str, Query(max_length=7)]
 @router.get("/accounts/{account_id}/statement")
 async def statement_page(
     request: Request,
-    principal: Owner,
+    principal: Reader,
     account_id: AccountId,
     month: MonthText = "",
     after: Annotated[int, Query(ge=0, le=MOST_ID)] = 0,
@@ -40,7 +40,7 @@ async def statement_page(
 
     def read() -> tuple[AccountView, Statement, list[Line]]:
         with reading(panel.engine) as session:
-            view = accounts.find_account(session, str(account_id))
+            (view,) = accounts.views_of(session, [principal.reach.see(session, account_id)])
             wanted = month or statements.this_month(panel.clock.now(), view.timezone)
             period = statements.month_of(wanted, view.timezone)
             told = statements.statement(session, view.id, period)
@@ -66,15 +66,13 @@ async def statement_page(
 
 
 @router.get("/accounts/{account_id}/statement.csv")
-async def statement_file(request: Request, principal: Owner, account_id: AccountId, month: MonthText) -> Response:  # noqa: ARG001 - the principal is asked for
+async def statement_file(request: Request, principal: Reader, account_id: AccountId, month: MonthText) -> Response:
     """Send a month as a file, line by line."""
     panel = panel_of(request)
 
     def check() -> Statement:
         with reading(panel.engine) as session:
-            view = accounts.find_account(session, str(account_id))
-            if view.id != account_id:
-                raise NotFound(f"There is no account {account_id}.")
+            (view,) = accounts.views_of(session, [principal.reach.see(session, account_id)])
             return statements.statement(session, view.id, statements.month_of(month, view.timezone))
 
     told = await run_in_threadpool(check)

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import Session
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from billing import accounts, moves, outbox
+from billing.access import Reach
 from billing.accounts import AccountView
 from billing.alerts import list_alerts
 from billing.credit.store import WalletView
@@ -23,7 +24,7 @@ from billing.limits import day_of
 from billing.models import AccountKind, AccountStatus
 from billing.moves import Moved
 from billing.store import reading, work
-from billing.subtree import list_within
+from billing.subtree import find_within, list_within
 from billing.topups import TopUp
 from rating.errors import AmountError
 from rating.money import parse_amount
@@ -32,7 +33,7 @@ from web.pages import show
 from web.panel.live import EVERY_CALL, ask, board
 from web.queries import CdrFilter, search_cdrs
 from web.render import amount
-from web.security.sessions import Owner, Principal, flash
+from web.security.sessions import Forbidden, Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
 
@@ -45,6 +46,7 @@ BELOW = 50
 REDIS_AT_ONCE = 8
 MOST_ID = 2**53
 AccountId = Annotated[int, Path(ge=1, le=MOST_ID)]
+Reader = Annotated[Principal, Depends(may("accounts:read"))]
 OPERATION = re.compile(r"[A-Za-z0-9_.-]{8,80}")
 MOST_REASON = 200
 LATER = "The live credit store does not answer; it will learn this by itself as soon as it is back."
@@ -74,6 +76,13 @@ def as_tree(views: Sequence[AccountView]) -> list[tuple[AccountView, int]]:
     return ordered
 
 
+def _may_top_up(principal: Principal, view: AccountView) -> bool:
+    """Return whether this person may add money: an administrator to all, a reseller to those right below it."""
+    if not principal.may("money:write") or view.kind is AccountKind.OPERATOR:
+        return False
+    return principal.reach.whole or view.parent_id == principal.reach.account_id
+
+
 async def live_money(panel: Panel, views: Sequence[AccountView]) -> tuple[Mapping[int, WalletView | None], bool]:
     """Return the live wallets by id, and whether the live store failed to answer."""
     gate = asyncio.Semaphore(REDIS_AT_ONCE)
@@ -89,10 +98,10 @@ async def live_money(panel: Panel, views: Sequence[AccountView]) -> tuple[Mappin
         return {}, True
 
 
-def _all_for_tree(session: Session) -> list[AccountView]:
+def _all_for_tree(session: Session, reach: Reach) -> list[AccountView]:
     views: list[AccountView] = []
     while len(views) <= TREE_MOST:
-        page = accounts.list_accounts(session, after_id=views[-1].id if views else 0, most=PAGE)
+        page = list_within(session, reach.within, after_id=views[-1].id if views else 0, most=PAGE)
         views.extend(page)
         if len(page) < PAGE:
             break
@@ -101,25 +110,25 @@ def _all_for_tree(session: Session) -> list[AccountView]:
 
 @router.get("/accounts")
 async def accounts_page(
-    request: Request, principal: Owner, after: Annotated[int, Query(ge=0, le=MOST_ID)] = 0, q: str = ""
+    request: Request, principal: Reader, after: Annotated[int, Query(ge=0, le=MOST_ID)] = 0, q: str = ""
 ) -> Response:
     """Show the tree (or, of very many, a page in order of number).
 
     `q` goes to the account of that name or number, else lists those with it in their name or identities.
     """
-    panel = panel_of(request)
+    panel, reach = panel_of(request), principal.reach
     wanted = q.strip()[:100]
 
     def read() -> list[AccountView] | AccountView | None:
         with reading(panel.engine) as session:
             if wanted:
                 try:
-                    return accounts.find_account(session, wanted)
+                    return find_within(session, reach.within, wanted)
                 except NotFound:
-                    return list_within(session, None, q=wanted, after_id=after, most=PAGE) or None
+                    return list_within(session, reach.within, q=wanted, after_id=after, most=PAGE) or None
             if after > 0:
-                return accounts.list_accounts(session, after_id=after, most=PAGE)
-            return _all_for_tree(session)
+                return list_within(session, reach.within, after_id=after, most=PAGE)
+            return _all_for_tree(session, reach)
 
     found = await run_in_threadpool(read)
     if isinstance(found, list) and wanted and len(found) == 1 and not after:
@@ -148,7 +157,7 @@ async def accounts_page(
 
 
 @router.get("/accounts/{account_id}")
-async def account_page(request: Request, principal: Owner, account_id: AccountId) -> Response:
+async def account_page(request: Request, principal: Reader, account_id: AccountId) -> Response:
     """Show one account."""
     return await _account(request, principal, account_id)
 
@@ -166,13 +175,15 @@ async def _account(
 
     def read() -> tuple[AccountView, dict[str, Any]]:
         with reading(panel.engine) as session:
-            view = accounts.find_account(session, str(account_id))
-            if view.id != account_id:
-                raise NotFound(f"There is no account {account_id}.")
+            (view,) = accounts.views_of(session, [principal.reach.see(session, account_id)])
+            is_below = view.id != principal.reach.account_id
+            wanted = CdrFilter(account_id=account_id)
             return view, {
-                "parent_id": view.parent_id,
-                "cdrs": search_cdrs(session, CdrFilter(account_id=account_id), most=10),
-                "below": list_within(session, None, parent_id=account_id, most=BELOW + 1),
+                # What stands above one's own account is beyond one's sight.
+                "parent_id": view.parent_id if is_below else None,
+                "is_below": is_below,
+                "cdrs": search_cdrs(session, wanted, most=10) if principal.may("cdrs:read") else [],
+                "below": list_within(session, principal.reach.within, parent_id=account_id, most=BELOW + 1),
                 "alerts": list_alerts(session, standing=True, account_ids=[account_id], most=5),
             }
 
@@ -188,12 +199,13 @@ async def _account(
         money_down=down,
         spent_today=None if down else await _spent_today(panel, view),
         most_below=BELOW,
+        may_top_up=_may_top_up(principal, view),
         **seen,
         names={view.id: view.name},
         error=error,
         # Minted with the page: sending the same form twice, by whatever accident, tops up once.
         form=form or {"operation": panel.ids.new("topup"), "amount": "", "reason": ""},
-        **await board(panel, account_id=account_id),
+        **await board(panel, principal, account_id=account_id),
     )
 
 
@@ -211,7 +223,7 @@ async def _spent_today(panel: Panel, view: AccountView) -> int | None:
 @router.post("/accounts/{account_id}/topup")
 async def top_up(
     request: Request,
-    principal: Owner,
+    principal: Annotated[Principal, Depends(may("money:write"))],
     account_id: AccountId,
     *,
     operation: Annotated[str, Form()] = "",
@@ -232,6 +244,13 @@ async def top_up(
         text = "The amount must be more than 0."
         return await _account(request, principal, account_id, status=422, error=text, form=form)
 
+    def check() -> bool:
+        with reading(panel.engine) as session:
+            account = principal.reach.see(session, account_id)
+            return principal.reach.whole or account.parent_id == principal.reach.account_id
+
+    if not await run_in_threadpool(check):
+        raise Forbidden("The money of this account comes from the reseller right above it.")
     try:
         moved = await moves.pay_in(
             panel.engine,
@@ -269,7 +288,10 @@ def _booked(request: Request, principal: Principal, account_id: int, moved: Move
 
 @router.post("/accounts/{account_id}/status")
 async def set_status(
-    request: Request, principal: Owner, account_id: AccountId, status: Annotated[str, Form()] = ""
+    request: Request,
+    principal: Annotated[Principal, Depends(may("accounts:write"))],
+    account_id: AccountId,
+    status: Annotated[str, Form()] = "",
 ) -> Response:
     """Block an account, or let it call again. Live calls go on: ending them is a button of its own."""
     if status not in {AccountStatus.ACTIVE, AccountStatus.BLOCKED}:
@@ -278,6 +300,9 @@ async def set_status(
 
     def change() -> AccountView:
         with work(panel.engine) as session:
+            account = principal.reach.see_below(session, account_id)
+            if account.status is AccountStatus.PARKED and not principal.reach.whole:
+                raise Forbidden("A parked account is opened by the operator.")
             accounts.set_status(
                 session, account_id, AccountStatus(status), actor=principal.login, now=panel.clock.now()
             )
@@ -294,13 +319,15 @@ async def set_status(
 
 
 @router.post("/accounts/{account_id}/hangup")
-async def hang_up_all(request: Request, principal: Owner, account_id: AccountId) -> Response:
+async def hang_up_all(
+    request: Request, principal: Annotated[Principal, Depends(may("calls:write"))], account_id: AccountId
+) -> Response:
     """Ask the controller to end every call of an account."""
     panel = panel_of(request)
 
     def read() -> AccountView:
         with reading(panel.engine) as session:
-            return accounts.find_account(session, str(account_id))
+            return accounts.views_of(session, [principal.reach.see(session, account_id)])[0]
 
     view = await run_in_threadpool(read)
     to = f"/accounts/{view.id}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import Session, col, select
 from starlette.responses import Response
@@ -25,9 +25,12 @@ from rating.errors import AmountError
 from rating.money import parse_amount
 from web.context import CREDIT_DOWN, panel_of
 from web.pages import show
-from web.security.sessions import Owner, Principal, flash
+from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
+
+Reader = Annotated[Principal, Depends(may("alerts:read", whole=True))]
+Keeper = Annotated[Principal, Depends(may("alerts:write", whole=True))]
 
 HOME, FRAUD = "/alerts", "/fraud"
 PAGE = 50
@@ -49,7 +52,7 @@ class RuleView:
 @router.get(HOME)
 async def alerts_page(
     request: Request,
-    principal: Owner,
+    principal: Reader,
     *,
     over: bool = False,
     before: Annotated[str, Query(max_length=60)] = "",
@@ -70,7 +73,7 @@ async def alerts_page(
 
 
 @router.post(HOME + "/{number}/clear")
-async def clear(request: Request, principal: Owner, number: Number) -> Response:
+async def clear(request: Request, principal: Keeper, number: Number) -> Response:
     """A person has looked: the alert is over. It lifts nothing."""
     panel = panel_of(request)
 
@@ -84,7 +87,7 @@ async def clear(request: Request, principal: Owner, number: Number) -> Response:
 
 
 @router.post(FRAUD + "/lift/{number}")
-async def lift(request: Request, principal: Owner, number: Number) -> Response:
+async def lift(request: Request, principal: Keeper, number: Number) -> Response:
     """Undo what the guard did to an account: its alerts are over, it may call again."""
     panel = panel_of(request)
 
@@ -104,7 +107,7 @@ async def lift(request: Request, principal: Owner, number: Number) -> Response:
 
 
 @router.get(FRAUD)
-async def fraud_page(request: Request, principal: Owner) -> Response:
+async def fraud_page(request: Request, principal: Reader) -> Response:
     """Show the guard's rules, and the form to add one."""
     return await _fraud(request, principal)
 
@@ -142,7 +145,7 @@ async def _fraud(
 
 
 @router.post(FRAUD)
-async def add_rule(request: Request, principal: Owner) -> Response:
+async def add_rule(request: Request, principal: Keeper) -> Response:
     """Add a rule; the form comes back with what is wrong."""
     panel = panel_of(request)
     sent = await request.form()
@@ -161,7 +164,7 @@ async def add_rule(request: Request, principal: Owner) -> Response:
 
 
 @router.post(FRAUD + "/{number}/end")
-async def end_rule(request: Request, principal: Owner, number: Number) -> Response:
+async def end_rule(request: Request, principal: Keeper, number: Number) -> Response:
     """Judge by a rule no more."""
     panel = panel_of(request)
 

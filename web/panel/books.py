@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Depends, Form, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import Session, col, select
 from starlette.exceptions import HTTPException
@@ -23,9 +23,12 @@ from web.context import CREDIT_DOWN, panel_of
 from web.pages import show
 from web.panel.cdrs import read_day
 from web.queries import account_names
-from web.security.sessions import Owner, flash
+from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
+
+Reader = Annotated[Principal, Depends(may("books:read", whole=True))]
+Keeper = Annotated[Principal, Depends(may("books:write", whole=True))]
 
 HOME = "/books"
 MOST_RUNS = 30
@@ -34,7 +37,7 @@ TIMEOUT_S = 120.0
 
 
 @router.get(HOME)
-async def books_page(request: Request, principal: Owner, at: str = "") -> Response:
+async def books_page(request: Request, principal: Reader, at: str = "") -> Response:
     """Show it all."""
     panel = panel_of(request)
     day = read_day(at.strip()[:10])
@@ -56,7 +59,7 @@ async def books_page(request: Request, principal: Owner, at: str = "") -> Respon
 
 
 @router.post(f"{HOME}/check")
-async def check(request: Request, principal: Owner, scope: Annotated[str, Form()] = "new") -> Response:
+async def check(request: Request, principal: Keeper, scope: Annotated[str, Form()] = "new") -> Response:
     """Check the books now. What takes long goes on without the browser: its result is shown when it is there."""
     panel = panel_of(request)
     if panel.books_lock.locked():
@@ -83,7 +86,7 @@ async def check(request: Request, principal: Owner, scope: Annotated[str, Form()
 
 
 @router.post(f"{HOME}/lift")
-async def lift(request: Request, principal: Owner, alert: Annotated[int, Form(ge=1, le=2**53)]) -> Response:
+async def lift(request: Request, principal: Keeper, alert: Annotated[int, Form(ge=1, le=2**53)]) -> Response:
     """Clear an alert and let its account call again."""
     panel = panel_of(request)
 

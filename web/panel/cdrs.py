@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
-from sqlmodel import Session
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from billing import accounts, cdrs
+from billing import cdrs
 from billing.charges import behind, explain_cost
 from billing.errors import NotFound
 from billing.models import CallCost, Cdr, Charge
 from billing.store import reading
+from billing.subtree import find_within
 from rating.errors import RatingError
 from web.context import panel_of
 from web.pages import show
 from web.queries import DISPOSITIONS, CdrFilter, account_names, search_cdrs
-from web.security.sessions import Owner
+from web.security.sessions import Principal, may
 
 router = APIRouter(include_in_schema=False)
 
+Reader = Annotated[Principal, Depends(may("cdrs:read"))]
 PAGE = 50
 MOST_TEXT = 200
 
@@ -85,14 +86,10 @@ def _carrier(cost: CallCost, charges: list[Charge]) -> tuple[str, ...]:
         return ("The stored facts of this cost cannot be read. Check the books.",)
 
 
-def _account_id(session: Session, text: str) -> int | None:
-    return accounts.find_account(session, text).id if text else None
-
-
 @router.get("/cdrs")
 async def cdrs_page(
     request: Request,
-    principal: Owner,
+    principal: Reader,
     *,
     account: str = "",
     number: str = "",
@@ -101,7 +98,7 @@ async def cdrs_page(
     before: str = "",
 ) -> Response:
     """Show a page of records, newest first."""
-    panel = panel_of(request)
+    panel, reach = panel_of(request), principal.reach
     account, number, day = account.strip()[:100], number.strip()[:40], day.strip()[:10]
     if disposition and disposition not in DISPOSITIONS:
         raise HTTPException(400)
@@ -110,10 +107,11 @@ async def cdrs_page(
     def read() -> tuple[list[Cdr], dict[int, str], bool]:
         with reading(panel.engine) as session:
             try:
-                account_id = _account_id(session, account)
+                account_id = find_within(session, reach.within, account).id if account else None
             except NotFound:
                 return [], {}, True
-            wanted = CdrFilter(account_id, number, disposition, wanted_day)
+            own = None if reach.whole else list(session.execute(reach.ids()).scalars())
+            wanted = CdrFilter(account_id, number, disposition, wanted_day, account_ids=own)
             found = search_cdrs(session, wanted, before=cursor, most=PAGE + 1)
             return found, account_names(session, [cdr.account_id for cdr in found]), False
 
@@ -137,19 +135,30 @@ async def cdrs_page(
 
 
 @router.get("/cdrs/record")
-async def cdr_page(request: Request, principal: Owner, id: str = "") -> Response:  # noqa: A002 - the address' own word
+async def cdr_page(request: Request, principal: Reader, id: str = "") -> Response:  # noqa: A002 - the address' own word
     """Show one record: its times, what every account paid, and why."""
     panel = panel_of(request)
 
     def read() -> dict[str, Any]:
         with reading(panel.engine) as session:
             cdr, charges = cdrs.find_cdr(session, id[:MOST_TEXT])
+            reach = principal.reach
+            if not reach.whole and (cdr.account_id is None or not reach.holds(session, cdr.account_id)):
+                raise NotFound(f"there is no record of the call {id[:MOST_TEXT]!r}")
+            charges = [charge for charge in charges if reach.holds(session, charge.account_id)]
             names = account_names(session, [cdr.account_id, *(charge.account_id for charge in charges)])
             priced = [
-                PricedCharge(charge, names.get(charge.account_id, ""), _reasons(charge), tuple(behind(charge)))
+                PricedCharge(
+                    charge,
+                    names.get(charge.account_id, ""),
+                    _reasons(charge),
+                    tuple(behind(charge)) if reach.whole else (),
+                )
                 for charge in charges
             ]
             cost = cdrs.find_cost(session, cdr.call_id)
+            if not reach.whole:
+                cost = None  # what a carrier charges is the operator's own business
             carrier = _carrier(cost, charges) if cost else ()
             session.expunge_all()
             return {"cdr": cdr, "names": names, "charges": priced, "cost": cost, "carrier": carrier}

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Path, Request, UploadFile
+from fastapi import APIRouter, Depends, Form, Path, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
@@ -35,9 +35,12 @@ from rating.errors import TariffError
 from web.context import panel_of
 from web.pages import show
 from web.panel.tariffs import HOME, TariffId
-from web.security.sessions import Owner, Principal, flash
+from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
+
+Reader = Annotated[Principal, Depends(may("tariffs:read", whole=True))]
+Keeper = Annotated[Principal, Depends(may("tariffs:write", whole=True))]
 
 UPLOAD = f"{HOME}/upload"
 LARGER = {UPLOAD: MOST_UPLOAD_BYTES + 64 * 1024}
@@ -100,7 +103,7 @@ class Look:
 
 
 @router.get(HOME + "/{tariff_id}/import")
-async def start_page(request: Request, principal: Owner, tariff_id: TariffId) -> Response:
+async def start_page(request: Request, principal: Reader, tariff_id: TariffId) -> Response:
     """Show the form that sends a file."""
     return await _start(request, principal, tariff_id)
 
@@ -129,7 +132,7 @@ async def _start(
 @router.post(UPLOAD)
 async def upload(
     request: Request,
-    principal: Owner,
+    principal: Keeper,
     *,
     file: UploadFile,
     tariff: Annotated[int, Form(ge=1, le=2**53)],
@@ -161,7 +164,7 @@ async def upload(
 
 
 @router.get(HOME + "/{tariff_id}/import/{upload_id}")
-async def look_page(request: Request, principal: Owner, tariff_id: TariffId, upload_id: UploadId) -> Response:
+async def look_page(request: Request, principal: Reader, tariff_id: TariffId, upload_id: UploadId) -> Response:
     """Show how a file is read and what it would change; nothing is written."""
     return await _look_page(request, principal, tariff_id, upload_id, _choices(request))
 
@@ -288,7 +291,7 @@ def order_of(choices: Choices) -> Order:
 
 
 @router.get(HOME + "/{tariff_id}/import/{upload_id}/errors")
-async def errors(request: Request, principal: Owner, tariff_id: TariffId, upload_id: UploadId) -> Response:
+async def errors(request: Request, principal: Reader, tariff_id: TariffId, upload_id: UploadId) -> Response:
     """Send every bad row as a file."""
     look = await run_in_threadpool(_look, request, principal, tariff_id, upload_id, _choices(request))
     text = io.StringIO()
@@ -302,7 +305,7 @@ async def errors(request: Request, principal: Owner, tariff_id: TariffId, upload
 @router.post(HOME + "/{tariff_id}/import/{upload_id}")
 async def take(
     request: Request,
-    principal: Owner,
+    principal: Keeper,
     tariff_id: TariffId,
     upload_id: UploadId,
     *,
@@ -351,7 +354,7 @@ async def take(
 
 
 @router.post(HOME + "/{tariff_id}/import/{upload_id}/drop")
-async def drop(request: Request, principal: Owner, tariff_id: TariffId, upload_id: UploadId) -> Response:
+async def drop(request: Request, principal: Keeper, tariff_id: TariffId, upload_id: UploadId) -> Response:
     """Throw a file away."""
     panel = panel_of(request)
 

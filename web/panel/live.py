@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -13,26 +13,33 @@ from starlette.responses import Response
 from billing import audit
 from billing.credit.live import HangupRequest, LiveCallView
 from billing.ports import to_ms
-from billing.store import work
+from billing.store import reading, work
 from web.context import CREDIT_DOWN, Panel, panel_of
+from web.livecalls import live_in
 from web.pages import show
 from web.security.origin import local_path
-from web.security.sessions import Owner, Principal, flash
+from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
 
 MOST_SHOWN = 200
 MOST_CALL_ID = 200
+Reader = Annotated[Principal, Depends(may("calls:read"))]
 EVERY_CALL = "*account:"
 """How a request names all calls of an account, see `HangupRequest`."""
 
 
-async def board(panel: Panel, *, account_id: int | None = None, most: int = MOST_SHOWN) -> dict[str, Any]:
+async def board(
+    panel: Panel, principal: Principal, *, account_id: int | None = None, most: int = MOST_SHOWN
+) -> dict[str, Any]:
     """Return what the table of live calls needs; `down` where the live store does not answer."""
     calls: list[LiveCallView] = []
     down = False
     try:
-        calls = await panel.live.list(account_id=account_id, most=most + 1)
+        if account_id is None:
+            calls = await live_in(panel, principal.reach, most=most + 1)
+        else:
+            calls = await panel.live.list(account_id=account_id, most=most + 1)
     except CREDIT_DOWN:
         down = True
     return {
@@ -45,23 +52,26 @@ async def board(panel: Panel, *, account_id: int | None = None, most: int = MOST
 
 
 @router.get("/live")
-async def live_page(request: Request, principal: Owner) -> Response:
+async def live_page(request: Request, principal: Reader) -> Response:
     """Show every live call; the table renews itself."""
-    return show(request, principal, "live.html", **await board(panel_of(request)))
+    return show(request, principal, "live.html", **await board(panel_of(request), principal))
 
 
 @router.get("/live/board")
 async def live_board(
-    request: Request, principal: Owner, account: Annotated[int | None, Query(ge=1, le=2**53)] = None
+    request: Request, principal: Reader, account: Annotated[int | None, Query(ge=1, le=2**53)] = None
 ) -> Response:
     """Return the table alone."""
-    return show(request, principal, "_board.html", **await board(panel_of(request), account_id=account))
+    panel = panel_of(request)
+    if account is not None and not await run_in_threadpool(_is_seen, panel, principal, account):
+        raise HTTPException(404)
+    return show(request, principal, "_board.html", **await board(panel, principal, account_id=account))
 
 
 @router.post("/live/hangup")
 async def hang_up(
     request: Request,
-    principal: Owner,
+    principal: Annotated[Principal, Depends(may("calls:write"))],
     call_id: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "/live",
 ) -> Response:
@@ -71,14 +81,14 @@ async def hang_up(
     panel = panel_of(request)
     to = local_path(back, default="/live")
     try:
-        found = [call for call in await panel.live.list(most=100_000) if call.call_id == call_id]
+        found = await panel.live.find(call_id)
     except CREDIT_DOWN:
         return _unreachable(request, principal, to)
-    if not found:
+    if found is None or not await run_in_threadpool(_is_seen, panel, principal, found.account_id):
         return flash(request, principal, "warning", "That call has ended already.", to=to)
-    if not await ask(panel, principal, call_id, before=_facts(found[0])):
+    if not await ask(panel, principal, call_id, before=_facts(found)):
         return _unreachable(request, principal, to)
-    return flash(request, principal, "success", f"Hang-up asked for: {found[0].caller} to {found[0].callee}.", to=to)
+    return flash(request, principal, "success", f"Hang-up asked for: {found.caller} to {found.callee}.", to=to)
 
 
 async def ask(panel: Panel, principal: Principal, call_id: str, *, before: dict[str, Any] | None) -> bool:
@@ -102,6 +112,11 @@ async def ask(panel: Panel, principal: Principal, call_id: str, *, before: dict[
         return False
     panel.counters.hangups.inc()
     return True
+
+
+def _is_seen(panel: Panel, principal: Principal, account_id: int) -> bool:
+    with reading(panel.engine) as session:
+        return principal.reach.holds(session, account_id)
 
 
 def _facts(call: LiveCallView) -> dict[str, Any]:

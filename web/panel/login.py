@@ -14,7 +14,17 @@ from billing.store import reading, work
 from web.context import address_of, panel_of
 from web.pages import show, show_bare
 from web.security.origin import local_path, same_origin
-from web.security.sessions import Forbidden, SignedIn, flash, give_cookie, session_of, take_cookie
+from web.security.sessions import (
+    Forbidden,
+    Principal,
+    SignedIn,
+    Step,
+    Unfinished,
+    flash,
+    give_cookie,
+    session_of,
+    take_cookie,
+)
 
 public = APIRouter(include_in_schema=False)
 router = APIRouter(include_in_schema=False)
@@ -62,7 +72,15 @@ async def log_in(
                 if users.check_password(session, login, password) is None:
                     return None
             with work(panel.engine) as session:
-                found = users.log_in(session, login, password, ids=panel.ids, now=panel.clock.now())
+                found = users.log_in(
+                    session,
+                    login,
+                    password,
+                    ids=panel.ids,
+                    now=panel.clock.now(),
+                    address=address_of(request),
+                    agent=request.headers.get("user-agent", ""),
+                )
                 return None if found is None else found[1]
 
     token = await run_in_threadpool(check)
@@ -91,9 +109,16 @@ async def log_out(request: Request, principal: SignedIn) -> Response:
     return response
 
 
+def _proven(principal: Principal) -> None:
+    """A password alone does not change itself where there is a second factor."""
+    if principal.lacks is Step.PROVE:
+        raise Unfinished(Step.PROVE)
+
+
 @router.get("/password")
 async def password_page(request: Request, principal: SignedIn) -> Response:
     """Show the form; forced where the password works only once."""
+    _proven(principal)
     return show(request, principal, "password.html", error="")
 
 
@@ -106,6 +131,7 @@ async def change_password(
     again: Annotated[str, Form()] = "",
 ) -> Response:
     """Set a lasting password; every other session of this person ends."""
+    _proven(principal)
     panel = panel_of(request)
 
     def refuse(text: str, status: int = 422) -> Response:

@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import Session
 from starlette.responses import Response
 
-from billing.accounts import find_account
-from billing.chart import operator_id
+from billing.access import Reach
 from billing.errors import Conflict, NotFound, Refused
 from billing.events import deliveries, listeners
 from billing.events.kinds import MEANINGS, EventKind
 from billing.events.mails import LANGUAGES
 from billing.models import Channel, Delivery, DeliveryState, Event
 from billing.store import reading, work
+from billing.subtree import find_within
 from web.context import panel_of
 from web.pages import show
-from web.security.sessions import Owner, Principal, flash
+from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
 
+Reader = Annotated[Principal, Depends(may("webhooks:read"))]
+Keeper = Annotated[Principal, Depends(may("webhooks:write"))]
 HOME = "/notifications"
 PAGE = 50
 MOST_ID = 2**53
@@ -33,7 +35,7 @@ Kinds = Annotated[list[str], Form()]
 
 
 @router.get(HOME)
-async def notifications_page(request: Request, principal: Owner) -> Response:
+async def notifications_page(request: Request, principal: Reader) -> Response:
     """Show who is told, and the forms to add one."""
     return await _page(request, principal)
 
@@ -51,7 +53,10 @@ async def _page(
 
     def read() -> tuple[list[listeners.ListenerView], int]:
         with reading(panel.engine) as session:
-            return listeners.list_listeners(session), deliveries.count_dead(session)
+            own = None if principal.reach.whole else list(session.execute(principal.reach.ids()).scalars())
+            # Those that were given up are counted over all, which is the operator's to know.
+            dead = deliveries.count_dead(session) if principal.reach.whole else 0
+            return listeners.list_listeners(session, account_ids=own), dead
 
     found, dead = await run_in_threadpool(read)
     return show(
@@ -73,7 +78,7 @@ async def _page(
 
 @router.post(f"{HOME}/webhook")
 async def add_webhook(
-    request: Request, principal: Owner, *, address: Text = "", account: Text = "", kinds: Kinds | None = None
+    request: Request, principal: Keeper, *, address: Text = "", account: Text = "", kinds: Kinds | None = None
 ) -> Response:
     """Add a webhook and show its secret, this once."""
     panel = panel_of(request)
@@ -83,7 +88,7 @@ async def add_webhook(
         with work(panel.engine) as session:
             return listeners.add_webhook(
                 session,
-                account_id=_owner_id(session, account),
+                account_id=_owner_id(session, principal.reach, account),
                 url=address.strip(),
                 kinds=_kinds(kinds or []),
                 ids=panel.ids,
@@ -101,7 +106,7 @@ async def add_webhook(
 @router.post(f"{HOME}/email")
 async def add_email(
     request: Request,
-    principal: Owner,
+    principal: Keeper,
     *,
     address: Text = "",
     account: Text = "",
@@ -124,7 +129,7 @@ async def add_email(
         with work(panel.engine) as session:
             listeners.add_email(
                 session,
-                account_id=_owner_id(session, account),
+                account_id=_owner_id(session, principal.reach, account),
                 address=address.strip(),
                 kinds=_kinds(kinds or []),
                 subtree=subtree == "yes",
@@ -143,7 +148,7 @@ async def add_email(
 @router.get(HOME + "/{number}")
 async def listener_page(
     request: Request,
-    principal: Owner,
+    principal: Reader,
     number: Number,
     before: Annotated[int | None, Query(ge=1, le=MOST_ID)] = None,
     state: DeliveryState | None = None,
@@ -153,8 +158,9 @@ async def listener_page(
 
     def read() -> tuple[listeners.ListenerView, list[tuple[Delivery, Event]]]:
         with reading(panel.engine) as session:
+            listener = _see(session, principal.reach, number)
             told = deliveries.list_deliveries(session, listener_id=number, state=state, before_id=before, most=PAGE + 1)
-            return listeners.find_listener(session, number), told
+            return listener, told
 
     listener, told = await run_in_threadpool(read)
     return show(
@@ -171,12 +177,13 @@ async def listener_page(
 
 
 @router.post(HOME + "/{number}/end")
-async def end(request: Request, principal: Owner, number: Number) -> Response:
+async def end(request: Request, principal: Keeper, number: Number) -> Response:
     """Tell nobody there any more."""
     panel = panel_of(request)
 
     def stop() -> bool:
         with work(panel.engine) as session:
+            _see(session, principal.reach, number)
             return listeners.end_listener(session, number, actor=principal.login, now=panel.clock.now())
 
     ended = await run_in_threadpool(stop)
@@ -185,12 +192,13 @@ async def end(request: Request, principal: Owner, number: Number) -> Response:
 
 
 @router.post(HOME + "/{number}/secret")
-async def renew(request: Request, principal: Owner, number: Number) -> Response:
+async def renew(request: Request, principal: Keeper, number: Number) -> Response:
     """Give a webhook a new secret and show it, this once."""
     panel = panel_of(request)
 
     def make() -> str:
         with work(panel.engine) as session:
+            _see(session, principal.reach, number)
             return listeners.renew_secret(session, number, ids=panel.ids, actor=principal.login, now=panel.clock.now())
 
     try:
@@ -202,13 +210,17 @@ async def renew(request: Request, principal: Owner, number: Number) -> Response:
 
 @router.post(HOME + "/{number}/resend")
 async def send_again(
-    request: Request, principal: Owner, number: Number, delivery: Annotated[int, Form(ge=1, le=MOST_ID)]
+    request: Request, principal: Keeper, number: Number, delivery: Annotated[int, Form(ge=1, le=MOST_ID)]
 ) -> Response:
     """Tell one event again."""
     panel = panel_of(request)
 
     def again() -> None:
         with work(panel.engine) as session:
+            _see(session, principal.reach, number)
+            found = session.get(Delivery, delivery)
+            if found is None or found.listener_id != number:
+                raise NotFound(f"there is no delivery {delivery}")
             deliveries.resend(session, delivery, actor=principal.login, now=panel.clock.now())
 
     try:
@@ -218,10 +230,16 @@ async def send_again(
     return flash(request, principal, "success", "It is told again within a second or two.", to=f"{HOME}/{number}")
 
 
-def _owner_id(session: Session, account: str) -> int:
-    if account.strip():
-        return find_account(session, account.strip()[:100]).id
-    return operator_id(session)
+def _owner_id(session: Session, reach: Reach, account: str) -> int:
+    return find_within(session, reach.within, account.strip()[:100]).id if account.strip() else reach.account_id
+
+
+def _see(session: Session, reach: Reach, number: int) -> listeners.ListenerView:
+    """Return a listener of an account in reach. Raises `NotFound`."""
+    found = listeners.find_listener(session, number)
+    if not reach.holds(session, found.account_id):
+        raise NotFound(f"there is no listener {number}")
+    return found
 
 
 def _kinds(words: list[str]) -> list[EventKind]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from billing import nightly
 from billing.models import BooksRun
@@ -17,10 +17,11 @@ from billing.store import reading
 from web.context import CREDIT_DOWN, Panel, panel_of
 from web.pages import is_fragment, show
 from web.queries import Today, outbox_waiting, today
-from web.security.sessions import Owner
+from web.security.sessions import Inside, Principal, may
 
 router = APIRouter(include_in_schema=False)
 
+Reader = Annotated[Principal, Depends(may("books:read"))]
 MOST_COUNTED = 5000
 STALE_MS = 10_000
 """A controller that has not said anything for so long is taken for dead."""
@@ -63,8 +64,10 @@ async def figures(panel: Panel) -> dict[str, Any]:
 
 
 @router.get("/")
-async def overview_page(request: Request, principal: Owner) -> Response:
-    """Show the overview; its figures renew themselves."""
+async def overview_page(request: Request, principal: Inside) -> Response:
+    """Show the overview; its figures renew themselves. They are the operator's: others begin with their accounts."""
+    if not principal.may("books:read"):
+        return RedirectResponse("/accounts", 303)
     panel = panel_of(request)
     last = await run_in_threadpool(_last_check, panel)
     return show(request, principal, "overview.html", answer=last, busy=False, **await figures(panel))
@@ -76,13 +79,13 @@ def _last_check(panel: Panel) -> BooksRun | None:
 
 
 @router.get("/overview/figures")
-async def overview_figures(request: Request, principal: Owner) -> Response:
+async def overview_figures(request: Request, principal: Reader) -> Response:
     """Return the figures alone."""
     return show(request, principal, "_figures.html", **await figures(panel_of(request)))
 
 
 @router.post("/overview/books")
-async def run_books(request: Request, principal: Owner) -> Response:
+async def run_books(request: Request, principal: Annotated[Principal, Depends(may("books:write"))]) -> Response:
     """Check what is new in the books, now; one check at a time. Accounts that a finding names are parked."""
     panel = panel_of(request)
     answer: BooksRun | None = None

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+OWNERS = "audit:write"
+"""What an owner alone may."""
+
+
+class Allowed(Protocol):
+    """Somebody who may do some things."""
+
+    def may(self, scope: str) -> bool:
+        """Return whether this is one of them."""
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether they see the whole tree."""
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """A place in the side bar; all addresses that begin with `path` belong to it."""
+    """A place in the side bar; all addresses that begin with `path` belong to it.
+
+    `scope` is what one must be allowed to do to see it; `whole` where it is for administrators only.
+    """
 
     path: str
     label: str
     icon: str
+    scope: str = OWNERS
+    whole: bool = False
 
     def holds(self, path: str) -> bool:
         """Return whether an address belongs to this screen."""
@@ -22,27 +42,43 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
     (
         "",
         (
-            Screen("/", "Overview", "layout-dashboard"),
-            Screen("/live", "Live calls", "phone-call"),
-            Screen("/accounts", "Accounts", "users"),
-            Screen("/cdrs", "Call records", "list-details"),
+            Screen("/", "Overview", "layout-dashboard", "books:read"),
+            Screen("/live", "Live calls", "phone-call", "calls:read"),
+            Screen("/accounts", "Accounts", "users", "accounts:read"),
+            Screen("/cdrs", "Call records", "list-details", "cdrs:read"),
         ),
     ),
     (
         "Prices",
-        (Screen("/tariffs", "Tariffs", "tag"),),
+        (Screen("/tariffs", "Tariffs", "tag", "tariffs:read", whole=True),),
     ),
     (
         "Money",
-        (Screen("/vouchers", "Vouchers", "receipt"), Screen("/books", "Books", "scale")),
+        (
+            Screen("/vouchers", "Vouchers", "receipt", "vouchers:read", whole=True),
+            Screen("/books", "Books", "scale", "books:read", whole=True),
+        ),
     ),
     (
         "System",
         (
-            Screen("/alerts", "Alerts", "bell"),
-            Screen("/fraud", "Fraud guard", "shield-half"),
-            Screen("/notifications", "Notifications", "send"),
+            Screen("/alerts", "Alerts", "bell", "alerts:read", whole=True),
+            Screen("/fraud", "Fraud guard", "shield-half", "alerts:read", whole=True),
+            Screen("/notifications", "Notifications", "send", "webhooks:read"),
+            Screen("/people", "People", "user-shield", "users:read"),
+            Screen("/keys", "API keys", "key", "keys:read"),
+            Screen("/audit", "Audit log", "receipt", "audit:read"),
         ),
     ),
 )
 """Each group with its name; an empty one is not shown."""
+
+
+def groups_for(principal: Allowed) -> list[tuple[str, list[Screen]]]:
+    """Return the groups with the screens that a person may see."""
+
+    def sees(screen: Screen) -> bool:
+        return principal.may(screen.scope) and (principal.sees_all or not screen.whole)
+
+    seen = [(name, [screen for screen in screens if sees(screen)]) for name, screens in GROUPS]
+    return [(name, screens) for name, screens in seen if screens]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import Session
 from starlette.exceptions import HTTPException
@@ -31,9 +31,12 @@ from rating.pricing import Price, billable_ms, closing, local_time, price_ms
 from rating.tariff import Rate, Rounding, RoundingMode
 from web.context import panel_of
 from web.pages import show
-from web.security.sessions import Owner, Principal, flash
+from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
+
+Reader = Annotated[Principal, Depends(may("tariffs:read", whole=True))]
+Keeper = Annotated[Principal, Depends(may("tariffs:write", whole=True))]
 
 HOME = "/tariffs"
 PAGE = 50
@@ -66,7 +69,7 @@ class Answer:
 
 
 @router.get(HOME)
-async def tariffs_page(request: Request, principal: Owner) -> Response:
+async def tariffs_page(request: Request, principal: Reader) -> Response:
     """Show every tariff, and the form to add one."""
     return await _list(request, principal)
 
@@ -94,7 +97,7 @@ async def _list(
 
 @router.post(HOME)
 async def add(
-    request: Request, principal: Owner, *, name: Text = "", currency: Text = "", mode: Text = "", decimals: Text = ""
+    request: Request, principal: Keeper, *, name: Text = "", currency: Text = "", mode: Text = "", decimals: Text = ""
 ) -> Response:
     """Make an empty tariff."""
     panel = panel_of(request)
@@ -126,7 +129,7 @@ async def add(
 @router.get(HOME + "/{tariff_id}")
 async def tariff_page(
     request: Request,
-    principal: Owner,
+    principal: Reader,
     tariff_id: TariffId,
     *,
     prefix: str = "",
@@ -248,7 +251,7 @@ def _state(rate: Rate, now: datetime) -> str:
 
 @router.post(HOME + "/{tariff_id}/undo")
 async def undo(
-    request: Request, principal: Owner, tariff_id: TariffId, *, version: Annotated[int, Form(ge=1)] = 1
+    request: Request, principal: Keeper, tariff_id: TariffId, *, version: Annotated[int, Form(ge=1)] = 1
 ) -> Response:
     """Take the last import back, if the tariff is still at the version that was shown."""
     panel = panel_of(request)
@@ -278,7 +281,7 @@ async def undo(
 @router.get(HOME + "/{tariff_id}/export")
 async def export(
     request: Request,
-    principal: Owner,  # noqa: ARG001 - the guard of every route
+    principal: Reader,  # noqa: ARG001 - the guard of every route
     tariff_id: TariffId,
     *,
     kind: ExportFormat = ExportFormat.CSV,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import col, select
 from starlette.responses import Response
@@ -24,9 +24,12 @@ from web.context import Panel, panel_of
 from web.pages import show
 from web.panel.accounts import LATER, MOST_ID, AccountId
 from web.render import amount
-from web.security.sessions import Owner, Principal, flash
+from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
+
+Reader = Annotated[Principal, Depends(may("vouchers:read", whole=True))]
+Keeper = Annotated[Principal, Depends(may("vouchers:write", whole=True))]
 
 PAGE = 50
 VOUCHERS_PAGE = 200
@@ -71,7 +74,7 @@ async def _batches(
 
 @router.get("/vouchers")
 async def batches_page(
-    request: Request, principal: Owner, before: Annotated[int, Query(ge=0, le=MOST_ID)] = 0
+    request: Request, principal: Reader, before: Annotated[int, Query(ge=0, le=MOST_ID)] = 0
 ) -> Response:
     """Show the batches, newest first, and the form for another."""
     return await _batches(request, principal, before=before)
@@ -80,7 +83,7 @@ async def batches_page(
 @router.post("/vouchers")
 async def make_batch(
     request: Request,
-    principal: Owner,
+    principal: Keeper,
     *,
     name: Annotated[str, Form()] = "",
     number: Annotated[str, Form()] = "",
@@ -135,7 +138,7 @@ async def make_batch(
 
 @router.get("/vouchers/{batch_id}")
 async def batch_page(
-    request: Request, principal: Owner, batch_id: BatchId, after: Annotated[int, Query(ge=0, le=MOST_ID)] = 0
+    request: Request, principal: Reader, batch_id: BatchId, after: Annotated[int, Query(ge=0, le=MOST_ID)] = 0
 ) -> Response:
     """Show the vouchers of a batch, by the end of their codes."""
     panel = panel_of(request)
@@ -155,7 +158,7 @@ async def batch_page(
 
 @router.post("/vouchers/{batch_id}/cancel")
 async def cancel(
-    request: Request, principal: Owner, batch_id: BatchId, hint: Annotated[str, Form(max_length=40)] = ""
+    request: Request, principal: Keeper, batch_id: BatchId, hint: Annotated[str, Form(max_length=40)] = ""
 ) -> Response:
     """Cancel what is open of a batch, or one voucher of it."""
     panel = panel_of(request)
@@ -171,7 +174,7 @@ async def cancel(
 
 @router.post("/accounts/{account_id}/voucher")
 async def redeem(
-    request: Request, principal: Owner, account_id: AccountId, code: Annotated[str, Form(max_length=100)] = ""
+    request: Request, principal: Keeper, account_id: AccountId, code: Annotated[str, Form(max_length=100)] = ""
 ) -> Response:
     """Redeem a voucher for an account; its live calls get longer at once."""
     panel = panel_of(request)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import Depends
 from fastapi.concurrency import run_in_threadpool
 from itsdangerous import BadData, URLSafeSerializer
+from sqlmodel import Session
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from billing import users
+from billing import second_factor, users
+from billing.access import ROLES, Reach, Role, covers, reach_of, role_of
+from billing.models import User, UserSession
 from billing.store import reading
-from web.context import panel_of
+from web.context import Panel, panel_of
 from web.security.origin import csrf_matches, same_origin
-
-ROLES = frozenset({"owner"})
-"""Who may use the panel. A role that is not named here may do nothing."""
 
 FLASH_COOKIE = "callctl_flash"
 FLASH_AGE_S = 120
@@ -28,26 +30,58 @@ Tone = Literal["success", "warning", "danger"]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A person with a valid session. `token` is the cookie's own text: never shown, never logged."""
+    """A person with a valid session. `token` is the cookie's own text: never shown, never logged.
+
+    `lacks` is what the session must do before it opens anything: see `Step`. `reach` is the part of the tree they see.
+    """
 
     user_id: int
     login: str
     role: str
-    must_change: bool
+    scopes: frozenset[str]
+    reach: Reach
+    lacks: Step | None
     csrf: str
     token: str
+    handle: str
+
+    @property
+    def must_change(self) -> bool:
+        """Whether pages other than those of the login itself are still closed."""
+        return self.lacks is not None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether they see the whole tree."""
+        return self.reach.whole
+
+    def may(self, scope: str) -> bool:
+        """Return whether this person may do a thing; templates ask it before they show a button."""
+        return covers(self.scopes, scope)
 
     def __repr__(self) -> str:
         """Name the person, not the secrets."""
         return f"Principal({self.login!r}, {self.role!r})"
 
 
+class Step(StrEnum):
+    """What stands between a password that fits and the panel; the value is the page where it is done."""
+
+    PROVE = "/second-factor"
+    CHANGE = "/password"
+    ENROL = "/second-factor/new"
+
+
 class NotSignedIn(Exception):
     """There is no session: the answer is a redirect to the login page."""
 
 
-class MustChangePassword(Exception):
-    """The password works once: it must be changed before anything else."""
+class Unfinished(Exception):
+    """The session must do a step before it opens anything."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step.name)
+        self.step = step
 
 
 class Forbidden(Exception):
@@ -83,12 +117,37 @@ async def session_of(request: Request) -> Principal | None:
     def find() -> Principal | None:
         with reading(panel.engine) as session:
             found = users.find_session(session, token, now=panel.clock.now())
-            if found is None or found[0].id is None:
+            if found is None:
                 return None
-            user, row = found
-            return Principal(found[0].id, user.login, user.role, user.must_change, row.csrf, token)
+            return _principal(session, panel, *found, token)
 
     return await run_in_threadpool(find)
+
+
+def _principal(session: Session, panel: Panel, user: User, row: UserSession, token: str) -> Principal:
+    role = role_of(user.role)
+    return Principal(
+        user_id=user.id or 0,
+        login=user.login,
+        role=user.role,
+        scopes=ROLES[role] if role else frozenset(),
+        reach=reach_of(session, user.account_id),
+        lacks=_lacks(session, panel, user, row),
+        csrf=row.csrf,
+        token=token,
+        handle=row.handle,
+    )
+
+
+def _lacks(session: Session, panel: Panel, user: User, row: UserSession) -> Step | None:
+    if not row.proven:
+        return Step.PROVE
+    if user.must_change:
+        return Step.CHANGE
+    wanted = {role.strip() for role in panel.settings.web.second_factor_for.split(",")}
+    if user.role in wanted and not second_factor.is_confirmed(session, user.id or 0):
+        return Step.ENROL
+    return None
 
 
 async def check_post(request: Request, principal: Principal) -> None:
@@ -100,7 +159,7 @@ async def check_post(request: Request, principal: Principal) -> None:
 
 
 async def signed_in(request: Request) -> Principal:
-    """Let pass whoever has a session, even with a one-time password: for the pages that end it or change it."""
+    """Let pass whoever has a session, whatever it lacks: for the pages where it gets what it lacks, or ends."""
     principal = await session_of(request)
     if principal is None:
         raise NotSignedIn
@@ -109,16 +168,41 @@ async def signed_in(request: Request) -> Principal:
     return principal
 
 
-async def owner_only(principal: Annotated[Principal, Depends(signed_in)]) -> Principal:
-    """Let pass an owner with a lasting password: the dependency of every panel route."""
-    if principal.must_change:
-        raise MustChangePassword
-    if principal.role not in ROLES:
+async def inside(principal: Annotated[Principal, Depends(signed_in)]) -> Principal:
+    """Let pass a session that lacks nothing: the dependency of every panel route."""
+    if principal.lacks is not None:
+        raise Unfinished(principal.lacks)
+    if not principal.scopes:
         raise Forbidden("Your account may not use this page.")
     return principal
 
 
+def may(scope: str, *, whole: bool = False) -> Callable[..., Awaitable[Principal]]:
+    """Return a guard that lets pass who may do this: `Annotated[Principal, Depends(may("money:write"))]`.
+
+    `whole` where the page shows what is not parted by accounts: administrators only.
+    """
+
+    async def guard(principal: Annotated[Principal, Depends(inside)]) -> Principal:
+        if not principal.may(scope) or (whole and not principal.reach.whole):
+            raise Forbidden("Your role does not include this.")
+        return principal
+
+    guard.scope = scope  # type: ignore[attr-defined] # a test walks the routes and asks for it
+    return guard
+
+
+async def owner_only(principal: Annotated[Principal, Depends(inside)]) -> Principal:
+    """Let pass an owner."""
+    if principal.role != Role.OWNER:
+        raise Forbidden("Your role does not include this.")
+    return principal
+
+
+owner_only.scope = "audit:write"  # type: ignore[attr-defined] # what an owner alone has
+
 SignedIn = Annotated[Principal, Depends(signed_in)]
+Inside = Annotated[Principal, Depends(inside)]
 Owner = Annotated[Principal, Depends(owner_only)]
 
 
