@@ -15,12 +15,11 @@ import orjson
 from sqlalchemy import func, text
 from sqlmodel import Session, SQLModel, col, select
 
-from billing.charges import rate_of, talk_of
+from billing.charges import paid_again, rate_of
 from billing.credit.store import CreditStore, OpenHold, WalletView
 from billing.invariants import CHARGES_WITHIN, GUARDS, GUARDS_ON, LOOKS, MONTHS, Look, Window
-from billing.models import CallCost, Cdr, Charge, Correction, LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
+from billing.models import LIVE_KINDS, CallCost, Cdr, Charge, Correction, LedgerTransaction, OutboxRow, Posting, Wallet
 from rating.money import format_amount
-from rating.pricing import cost_ms
 from rating.tariff import Rate
 
 MOST_FINDINGS = 20
@@ -197,7 +196,7 @@ def _reprice(facts: Any, amount_micros: int, rates: dict[bytes, Rate]) -> str:
             if len(rates) >= RATES_KEPT:
                 rates.clear()
             rate = rates[key] = rate_of(facts)
-        again = cost_ms(rate, *talk_of(facts))[0]
+        again = paid_again(rate, facts).micros
     except (ValueError, KeyError, TypeError) as error:
         return f"its facts cannot be priced ({error})"
     if again != amount_micros:
@@ -219,7 +218,7 @@ async def _look_at_credit(session: Session, credit: CreditStore) -> tuple[int, d
 
 def _money_wallets(session: Session) -> list[tuple[int, int]]:
     """Return each live wallet with its account."""
-    money = select(Wallet.id, Wallet.account_id).where(Wallet.kind == WalletKind.MONEY).order_by(col(Wallet.id))
+    money = select(Wallet.id, Wallet.account_id).where(col(Wallet.kind).in_(LIVE_KINDS)).order_by(col(Wallet.id))
     listed = [(wallet_id or 0, account_id) for wallet_id, account_id in session.exec(money).all()]
     session.rollback()
     return listed
@@ -242,7 +241,7 @@ def _check_wallets(
     for hold in holds:
         for share in hold.shares:
             held[share.wallet_id] += share.amount_micros
-    kept = {wallet.id: wallet for wallet in session.exec(select(Wallet).where(Wallet.kind == WalletKind.MONEY))}
+    kept = {wallet.id: wallet for wallet in session.exec(select(Wallet).where(col(Wallet.kind).in_(LIVE_KINDS)))}
     for wallet_id, view in views.items():
         owner = (kept[wallet_id].account_id,)
         if view is None:

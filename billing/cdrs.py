@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from billing.errors import NotFound
 from billing.events.emit import emit
 from billing.events.kinds import EventKind
 from billing.ledger import PAGE, Applied, Draft, Entry, post_many, reserve_ids
-from billing.models import CallCost, Cdr, CdrKey, Charge, Posting
+from billing.models import SECONDS, CallCost, Cdr, CdrKey, Charge, ChargeUse, Posting
 from billing.store import announce_numbers, insert_or_skip, insert_rows
 from rating.money import format_amount
 
@@ -25,6 +25,7 @@ __all__ = [
     "EndedCall",
     "EndedCharge",
     "EndedCost",
+    "EndedUse",
     "Settled",
     "applied_before",
     "explain",
@@ -55,6 +56,15 @@ _MOST_INTEGER = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
+class EndedUse:
+    """What a call took out of a bundle, in micro-units of seconds."""
+
+    wallet_id: int
+    to_wallet_id: int
+    amount_micros: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndedCharge:
     """What one account pays; `facts` = {"tariff", "tariff_id", "version", "rate": Rate.facts()} and `talk_facts`."""
 
@@ -65,6 +75,25 @@ class EndedCharge:
     currency: str
     billed_s: int
     facts: dict[str, Any]
+    uses: tuple[EndedUse, ...] = ()
+    """What bundles paid for beside the money."""
+
+    def shares(self) -> Iterator[tuple[int, int, int]]:
+        """Yield what its hold comes to: wallet, account, amount."""
+        yield self.wallet_id, self.account_id, self.amount_micros
+        for use in self.uses:
+            yield use.wallet_id, self.account_id, use.amount_micros
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON for the journal."""
+        data = {name: getattr(self, name) for name in self.__slots__}
+        data["uses"] = [[use.wallet_id, use.to_wallet_id, use.amount_micros] for use in self.uses]
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> EndedCharge:
+        """Read what `to_json` wrote; a journal of an earlier version knows no bundles."""
+        return cls(**{**data, "uses": tuple(EndedUse(*use) for use in data.get("uses", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +146,7 @@ class EndedCall:
         for moment in (self.offered_at, self.answered_at, self.ended_at):
             if moment is not None and moment.tzinfo is None:
                 raise ValueError("the times of a call have a zone")
-        if any(charge.amount_micros < 0 for charge in self.charges):
+        if any(amount < 0 for charge in self.charges for _, _, amount in charge.shares()):
             raise ValueError("a charge is 0 or more")
 
     def to_json(self) -> dict[str, Any]:
@@ -129,7 +158,7 @@ class EndedCall:
             data[name] = moment and moment.astimezone(UTC).isoformat()
         cost = self.cost
         data["cost"] = cost and {name: getattr(cost, name) for name in cost.__slots__}
-        data["charges"] = [{name: getattr(charge, name) for name in charge.__slots__} for charge in self.charges]
+        data["charges"] = [charge.to_json() for charge in self.charges]
         return data
 
     @classmethod
@@ -141,7 +170,7 @@ class EndedCall:
             given["cost"] = EndedCost(**data["cost"])
         for name in _TIMES:
             given[name] = given[name] and datetime.fromisoformat(given[name])
-        given["charges"] = tuple(EndedCharge(**charge) for charge in given["charges"])
+        given["charges"] = tuple(EndedCharge.from_json(charge) for charge in given["charges"])
         return cls(**given)
 
 
@@ -179,6 +208,7 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     applied = post_many(session, drafts, now=now)
     insert_rows(session, CallCost, [_cost(call.call_id, call.cost) for call in fresh if call.cost is not None])
     insert_rows(session, Charge, [row for call in fresh for row in _charges(call)])
+    insert_rows(session, ChargeUse, [row for call in fresh for row in _uses(call)])
     emit(session, EventKind.CALL_ENDED, ((call.call_id, call.account_id, _told(call)) for call in fresh), now=now)
     return Settled(tuple(call.call_id for call in fresh), tuple(known), (*again, *applied))
 
@@ -257,8 +287,25 @@ def _charges(call: EndedCall) -> list[dict[str, Any]]:
     ]
 
 
+def _uses(call: EndedCall) -> list[dict[str, Any]]:
+    return [
+        {
+            "call_id": call.call_id,
+            "level": level,
+            "wallet_id": use.wallet_id,
+            "to_wallet_id": use.to_wallet_id,
+            "amount_micros": use.amount_micros,
+            "currency": SECONDS,
+        }
+        for level, charge in enumerate(call.charges)
+        for use in charge.uses
+        if use.amount_micros
+    ]
+
+
 def _moves_money(call: EndedCall) -> bool:
-    return any(charge.amount_micros for charge in call.charges) or bool(call.cost and call.cost.amount_micros)
+    paid = any(amount for charge in call.charges for _, _, amount in charge.shares())
+    return paid or bool(call.cost and call.cost.amount_micros)
 
 
 def _cost(call_id: str, cost: EndedCost) -> dict[str, Any]:
@@ -273,6 +320,12 @@ def _draft(call: EndedCall, transaction_id: int) -> Draft:
                 Entry(charge.wallet_id, -charge.amount_micros, call.call_id, charge.currency),
                 Entry(charge.to_wallet_id, charge.amount_micros, None, charge.currency),
             )
+        for use in charge.uses:
+            if use.amount_micros:
+                entries += (
+                    Entry(use.wallet_id, -use.amount_micros, call.call_id, SECONDS),
+                    Entry(use.to_wallet_id, use.amount_micros, None, SECONDS),
+                )
     cost = call.cost
     if cost is not None and cost.amount_micros:
         entries += (

@@ -9,6 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Protocol
 
+from rating.bundles import Paid, pay
 from rating.money import format_amount
 from rating.plans import ONE, less, scaled, times
 from rating.pricing import cost_ms, exact_cost, exact_text, local_time, price_ms, seconds_of
@@ -51,7 +52,23 @@ def talk_of(facts: dict[str, Any]) -> tuple[int, datetime | None]:
 
 def reprice(charge: Charged) -> int:
     """Price a charge again from its stored facts, micro-units."""
-    return cost_ms(rate_of(charge.facts), *talk_of(charge.facts))[0]
+    return paid_again(rate_of(charge.facts), charge.facts).micros
+
+
+def paid_again(rate: Rate, facts: dict[str, Any]) -> Paid:
+    """Price the talk of a charge again at its rate: money, and what it used of each bundle.
+
+    Raises `ValueError` where the bundles come to something else than its facts say.
+    """
+    talk_ms, answered_at = talk_of(facts)
+    bundles = facts.get("bundles")
+    if not bundles:
+        micros, billed_ms = cost_ms(rate, talk_ms, answered_at)
+        return Paid(micros, (), billed_ms)
+    paid = pay(rate, talk_ms, [bundle["most_ms"] for bundle in bundles], answered_at)
+    if paid.uses_ms != tuple(bundle["used_ms"] for bundle in bundles):
+        raise ValueError("its bundles do not come to what was taken out of them")
+    return paid
 
 
 def rate_of(facts: dict[str, Any]) -> Rate:
@@ -99,6 +116,7 @@ def _said(charge: Charged) -> Iterator[str]:
     for line in priced.lines:
         talk = f"{line.seconds} s at " if line.seconds else ""
         yield f"{talk}{line.what}: {line.amount} {currency}"
+    yield from _bundles(rate, facts, charge.currency, plan)
     if "discount" in plan:
         full = exact_cost(listed, talk_ms, answered_at)
         off = full * (Fraction(less(Decimal(plan["discount"]["percent"]))) - 1)
@@ -108,6 +126,16 @@ def _said(charge: Charged) -> Iterator[str]:
         yield f"{_exchange(plan['exchange'])}: {worth} {charge.currency}"
     rounding = f"rounded {rate.rounding.mode.value.replace('_', ' ')} to {rate.rounding.decimals} decimals"
     yield f"Total, {rounding}: {format_amount(charge.amount_micros)} {charge.currency}"
+
+
+def _bundles(rate: Rate, facts: dict[str, Any], currency: str, plan: dict[str, Any]) -> Iterator[str]:
+    """Say which bundles paid for what, and what is left for the money."""
+    used = [bundle for bundle in facts.get("bundles", ()) if bundle["used_ms"]]
+    for bundle in used:
+        yield f"{seconds_of(bundle['used_ms'])} s are paid by the bundle {bundle['name']}."
+    if used and plan.get("listed") is None:
+        left = format_amount(paid_again(rate, facts).micros)
+        yield f"What is left for the money: {left} {currency}"
 
 
 def _discount(discount: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 from sqlmodel import Session, select
 
 from billing.errors import NotFound, Refused
-from billing.models import Account, AccountKind, Wallet, WalletKind, id_of
+from billing.models import LIVE_KINDS, Account, AccountKind, Wallet, WalletKind, id_of
 from billing.store import insert_or_skip
 
 
@@ -40,17 +40,19 @@ class Title:
 CHART: Final[dict[WalletKind, Title]] = {
     WalletKind.CASH: Title(1000, "Cash", Class.ASSET, "money that came in or went out: top-ups, payments"),
     WalletKind.MONEY: Title(2000, "Prepaid money", Class.LIABILITY, "what customers and resellers own, or owe"),
+    WalletKind.BUNDLE: Title(2010, "Bundles", Class.LIABILITY, "seconds that customers may still talk"),
     WalletKind.CARRIER_PAYABLE: Title(2100, "Owed to carriers", Class.LIABILITY, "carrier cost that is not paid yet"),
     WalletKind.TAX: Title(2200, "Tax", Class.LIABILITY, "tax taken, owed to the tax office"),
     WalletKind.EXCHANGE: Title(3000, "Exchange", Class.EQUITY, "the two sides of a conversion, one per currency"),
     WalletKind.ADJUSTMENT: Title(3900, "Adjustments", Class.EQUITY, "corrections by hand, with a reason"),
     WalletKind.INCOME: Title(4000, "Income", Class.INCOME, "what calls and fees earned"),
     WalletKind.BREAKAGE: Title(4100, "Breakage", Class.INCOME, "money and minutes that expired unused"),
+    WalletKind.MINUTES: Title(4200, "Seconds of bundles", Class.EQUITY, "seconds given less seconds talked"),
     WalletKind.CARRIER_COST: Title(5000, "Carrier cost", Class.EXPENSE, "what carriers charge for the calls"),
     WalletKind.COMMISSION: Title(5100, "Commission", Class.EXPENSE, "what resellers and agents earn"),
 }
 
-LEDGER_KINDS: Final = frozenset(CHART) - {WalletKind.MONEY}
+LEDGER_KINDS: Final = frozenset(CHART) - set(LIVE_KINDS)
 """Kinds that keep no balance of their own and are never locked, so any number of calls post there at once."""
 
 

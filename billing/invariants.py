@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-GUARDS = ("posting", "ledger_transaction", "audit", "cdr", "charge", "correction", "exchange_rate", "call_cost")
+GUARDS = (
+    *("posting", "ledger_transaction", "audit", "cdr", "charge", "correction"),
+    *("exchange_rate", "call_cost", "charge_use"),
+)
 """The tables whose history triggers protect."""
 
 
@@ -89,7 +92,7 @@ LOOKS = (
         2,
         "Wallet {0} says its balance is {1}, its postings sum to {2} micro-units.",
         """SELECT w.id, w.balance_micros, coalesce(sum(p.amount_micros), 0)
-           FROM wallet w LEFT JOIN posting p ON p.wallet_id = w.id WHERE w.kind = 'money'
+           FROM wallet w LEFT JOIN posting p ON p.wallet_id = w.id WHERE w.kind IN ('money', 'bundle')
            GROUP BY w.id, w.balance_micros HAVING w.balance_micros <> coalesce(sum(p.amount_micros), 0)
            ORDER BY w.id""",
         whole=True,
@@ -98,7 +101,8 @@ LOOKS = (
     Look(
         2,
         "Wallet {0} keeps a balance or a number, though it is a {1} wallet.",
-        """SELECT id, kind FROM wallet WHERE kind <> 'money' AND (balance_micros <> 0 OR seq <> 0) ORDER BY id""",
+        """SELECT id, kind FROM wallet WHERE kind NOT IN ('money', 'bundle') AND (balance_micros <> 0 OR seq <> 0)
+           ORDER BY id""",
     ),
     Look(
         2,
@@ -112,7 +116,7 @@ LOOKS = (
         12,
         "Posting {0} of wallet {1} has no number.",
         """SELECT p.id, w.id FROM posting p JOIN wallet w ON w.id = p.wallet_id
-           WHERE w.kind = 'money' AND p.seq IS NULL {transaction:p.transaction_id} ORDER BY p.id""",
+           WHERE w.kind IN ('money', 'bundle') AND p.seq IS NULL {transaction:p.transaction_id} ORDER BY p.id""",
         about="wallet",
         whose=1,
     ),
@@ -120,7 +124,8 @@ LOOKS = (
         12,
         "Wallet {0} has counted {1} postings, but has {2}, numbered {3} to {4}.",
         """SELECT w.id, w.seq, count(p.id), coalesce(min(p.seq), 0), coalesce(max(p.seq), 0)
-           FROM wallet w LEFT JOIN posting p ON p.wallet_id = w.id WHERE w.kind = 'money' GROUP BY w.id, w.seq
+           FROM wallet w LEFT JOIN posting p ON p.wallet_id = w.id WHERE w.kind IN ('money', 'bundle')
+           GROUP BY w.id, w.seq
            HAVING count(p.id) <> w.seq OR count(p.seq) <> w.seq OR coalesce(max(p.seq), 0) <> w.seq
               OR coalesce(min(p.seq), 1) <> 1 ORDER BY w.id""",
         whole=True,
@@ -135,6 +140,12 @@ LOOKS = (
              UNION ALL
              SELECT c.transaction_id, h.to_wallet_id, h.amount_micros
              FROM charge h JOIN cdr c USING (call_id) WHERE 1 = 1 {transaction:c.transaction_id}
+             UNION ALL
+             SELECT c.transaction_id, u.wallet_id, -u.amount_micros
+             FROM charge_use u JOIN cdr c USING (call_id) WHERE 1 = 1 {transaction:c.transaction_id}
+             UNION ALL
+             SELECT c.transaction_id, u.to_wallet_id, u.amount_micros
+             FROM charge_use u JOIN cdr c USING (call_id) WHERE 1 = 1 {transaction:c.transaction_id}
              UNION ALL
              SELECT c.transaction_id, k.wallet_id, -k.amount_micros
              FROM call_cost k JOIN cdr c USING (call_id) WHERE 1 = 1 {transaction:c.transaction_id}

@@ -21,7 +21,7 @@ from sqlmodel import Session, col, select
 
 from billing.errors import Conflict, LedgerBroken, NotFound, TooLarge
 from billing.low_balance import watch_balances
-from billing.models import LedgerTransaction, OutboxRow, Posting, Wallet, WalletKind
+from billing.models import LIVE_KINDS, LedgerTransaction, OutboxRow, Posting, Wallet
 from billing.store import announce_numbers, insert_or_skip, insert_rows
 from rating.money import MOST_MICROS
 
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A posting on a MONEY wallet, as the live credit store must apply it, in order of `seq`."""
+    """A posting on a live wallet, as the live credit store must apply it, in order of `seq`."""
 
     wallet_id: int
     seq: int
@@ -66,7 +66,7 @@ class Draft:
 
 
 class Purse(NamedTuple):
-    """What posting must know of a wallet; a `live` one (MONEY) is locked until the unit of work ends."""
+    """What posting must know of a wallet; a `live` one (money or bundle) is locked until the unit of work ends."""
 
     live: bool
     currency: str
@@ -146,15 +146,15 @@ def reverse(
 
 
 def lock_wallets(session: Session, wallet_ids: list[int]) -> dict[int, Purse]:
-    """Lock the MONEY wallets in order of id and return what stands in them. Others keep no balance to protect."""
+    """Lock the live wallets in order of id and return what stands in them. Others keep no balance to protect."""
     purses: dict[int, Purse] = {}
     asked = select(Wallet.id, Wallet.currency, Wallet.balance_micros, Wallet.seq).order_by(col(Wallet.id))
     for page in _pages(wallet_ids):
-        live = asked.where(col(Wallet.id).in_(page), Wallet.kind == WalletKind.MONEY)
+        live = asked.where(col(Wallet.id).in_(page), col(Wallet.kind).in_(LIVE_KINDS))
         # key_share: rows that merely point to a wallet are written by others meanwhile.
         for wallet_id, currency, balance, seq in session.exec(live.with_for_update(key_share=True)):
             purses[wallet_id or 0] = Purse(True, currency, balance, seq)
-        others = asked.where(col(Wallet.id).in_(page), Wallet.kind != WalletKind.MONEY)
+        others = asked.where(col(Wallet.id).in_(page), col(Wallet.kind).not_in(LIVE_KINDS))
         for wallet_id, currency, balance, seq in session.exec(others):
             purses[wallet_id or 0] = Purse(False, currency, balance, seq)
     missing = [wallet_id for wallet_id in wallet_ids if wallet_id not in purses]
@@ -189,7 +189,7 @@ def _check(draft: Draft, purses: dict[int, Purse]) -> None:
 
 
 def _number(entries: list[Entry], purses: dict[int, Purse]) -> list[Applied]:
-    """Give each posting on a MONEY wallet its place, and refuse a balance that Redis could not keep exactly."""
+    """Give each posting on a live wallet its place, and refuse a balance that Redis could not keep exactly."""
     balances = {wallet_id: purse.balance_micros for wallet_id, purse in purses.items() if purse.live}
     seqs = {wallet_id: purses[wallet_id].seq for wallet_id in balances}
     applied: list[Applied] = []

@@ -52,7 +52,8 @@ WALLETS = """
     FROM wallet w
     LEFT JOIN wallet_check k ON k.wallet_id = w.id AND :since = 1
     LEFT JOIN posting p ON p.wallet_id = w.id AND p.seq > coalesce(k.seq, 0)
-    WHERE w.kind = 'money' AND (w.seq <> coalesce(k.seq, 0) OR w.balance_micros <> coalesce(k.balance_micros, 0))
+    WHERE w.kind IN ('money', 'bundle')
+      AND (w.seq <> coalesce(k.seq, 0) OR w.balance_micros <> coalesce(k.balance_micros, 0))
     GROUP BY w.id, w.account_id, w.balance_micros, w.seq, k.seq, k.balance_micros ORDER BY w.id
 """
 

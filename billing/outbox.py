@@ -20,7 +20,7 @@ from billing.cdrs import applied_before
 from billing.credit.store import AccountState, ApplyCode, CreditStore, WalletState
 from billing.ledger import Applied
 from billing.limits import day_began, day_of
-from billing.models import Account, Cdr, Charge, OutboxRow, Wallet, WalletKind
+from billing.models import LIVE_KINDS, Account, Cdr, Charge, OutboxRow, Wallet, WalletKind
 from billing.ports import Clock, SystemClock, to_ms
 from billing.store import reading, work
 
@@ -116,7 +116,7 @@ async def sync(
 
 def _states(engine: Engine, wallet_ids: Iterable[int] | None) -> tuple[list[WalletState], list[AccountState]]:
     wanted = select(Wallet, Account).join(Account, col(Wallet.account_id) == col(Account.id))
-    wanted = wanted.where(Wallet.kind == WalletKind.MONEY)
+    wanted = wanted.where(col(Wallet.kind).in_(LIVE_KINDS))
     if wallet_ids is not None:
         wanted = wanted.where(col(Wallet.id).in_(list(wallet_ids)))
     wallets: list[WalletState] = []
@@ -125,7 +125,9 @@ def _states(engine: Engine, wallet_ids: Iterable[int] | None) -> tuple[list[Wall
         for wallet, account in session.exec(wanted):
             if wallet.id is None or account.id is None:
                 continue
-            wallets.append(WalletState(wallet.id, wallet.balance_micros, wallet.seq, account.credit_limit_micros))
+            # Nobody talks on the credit of a bundle.
+            credit = account.credit_limit_micros if wallet.kind is WalletKind.MONEY else 0
+            wallets.append(WalletState(wallet.id, wallet.balance_micros, wallet.seq, credit))
             accounts[account.id] = AccountState(
                 account.id, account.status, account.max_calls, account.max_cps, account.max_day_micros
             )

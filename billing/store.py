@@ -21,7 +21,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session, SQLModel, create_engine
 
@@ -193,7 +193,7 @@ def migrations_missing(engine: Engine) -> int:
 def migrating(engine: Engine) -> Iterator[Config]:
     """Lock the store and yield what alembic's commands need; all they do is one transaction."""
     config = _alembic_config()
-    with engine.begin() as connection:
+    with _connected(engine) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             # A migration may take its time, and so may waiting for one.
             connection.execute(text("SET LOCAL statement_timeout = 0"))
@@ -201,6 +201,25 @@ def migrating(engine: Engine) -> Iterator[Config]:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         yield config
+        if connection.dialect.name == "sqlite":
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise IntegrityError("migrate", {}, Exception(f"rows that point to nothing: {broken[:5]}"))
+
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    """Connect to migrate. SQLite changes a table by building it anew, which rows that point to it must allow."""
+    with engine.connect() as connection:
+        if connection.dialect.name != "sqlite":
+            yield connection
+            return
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            yield connection
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
 
 
 def _alembic_config() -> Config:

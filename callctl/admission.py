@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from billing.catalogue import Catalogue, Party
-from billing.cdrs import EndedCharge, EndedCost, talk_facts
+from billing.cdrs import EndedCharge, EndedCost, EndedUse, talk_facts
 from billing.credit.store import Days, Share
 from billing.limits import day_of, hours_allow
 from billing.models import AccountStatus, IdentityKind
@@ -17,16 +17,47 @@ from billing.plans.lookup import NoExchange, find_price
 from callctl import refusals
 from callctl.costs import Carriage, earns_enough, find_carriage
 from callctl.switches.base import CallOffered, Direction, Refusal
+from rating.bundles import Paid, pay
+from rating.bundles import afford as afford_with
 from rating.errors import RatingError
+from rating.money import MOST_MICROS
 from rating.pricing import afford, band_changes, billable_ms, closing, cost, cost_ms, longest
 from rating.tariff import Rate
+from rating.terms import terms_of
 
+MICROS_OF_MS = 1000
+"""A wallet in seconds counts micro-units of them."""
 RING_S = 90.0
 """How long a phone may ring, where nobody says otherwise."""
 BY_WORD = {
     kind.value: kind for kind in (IdentityKind.SIP_USER, IdentityKind.SOURCE_ADDRESS, IdentityKind.CALLER_NUMBER)
 }
 """The kinds of identity that a dialplan may name instead of an account code."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelBundle:
+    """Seconds that are used up before the money of a level; none are taken from `expires_at` on."""
+
+    name: str
+    wallet_id: int
+    to_wallet_id: int
+    expires_at: datetime | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        told = {"name": self.name, "wallet_id": self.wallet_id, "to_wallet_id": self.to_wallet_id}
+        return {**told, "expires_at": self.expires_at.isoformat() if self.expires_at else None}
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> LevelBundle:
+        """Read what `facts` wrote."""
+        expires_at = facts["expires_at"]
+        return cls(**{**facts, "expires_at": datetime.fromisoformat(expires_at) if expires_at else None})
+
+    def open_at(self, now: datetime) -> bool:
+        """Return whether seconds may be taken from it now."""
+        return self.expires_at is None or now < self.expires_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +77,9 @@ class Level:
     """What the account may spend on one call."""
     plan: dict[str, Any] | None = None
     """How the rate came about, where the tariff alone does not say it: kept with the charge."""
+    bundles: tuple[LevelBundle, ...] = ()
+    caps_ms: tuple[int, ...] = ()
+    """How much of each bundle the call may use: what it holds of it, or asks for."""
     day_zone: str = ""
     """The clock of an account that limits what its calls may cost in a day."""
 
@@ -64,12 +98,39 @@ class Level:
             "rate": self.rate.facts(),
             **({} if self.most_micros is None else {"most_micros": self.most_micros}),
             **({"day_zone": self.day_zone} if self.day_zone else {}),
+            **(
+                {"bundles": [bundle.facts() for bundle in self.bundles], "caps_ms": self.caps_ms}
+                if self.bundles
+                else {}
+            ),
         }
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> Level:
         """Read what `facts` wrote."""
-        return cls(**{**facts, "rate": Rate.from_facts(facts["rate"])})
+        bundles = tuple(LevelBundle.from_facts(bundle) for bundle in facts.get("bundles", ()))
+        caps_ms = tuple(facts.get("caps_ms", ()))
+        return cls(**{**facts, "rate": Rate.from_facts(facts["rate"]), "bundles": bundles, "caps_ms": caps_ms})
+
+    def wallets(self) -> tuple[int, ...]:
+        """Return the wallets that pay: the money, then the bundles in the order in which they are used."""
+        return (self.wallet_id, *(bundle.wallet_id for bundle in self.bundles))
+
+    def paid(self, seconds: int, at: datetime | None) -> Paid:
+        """Price so much talk in bundles and money."""
+        return pay(self.rate, seconds * 1000, self.caps_ms, at)
+
+    def afford(self, funds_micros: int, most_s: int, at: datetime | None) -> int:
+        """Return how many seconds, at most `most_s`, the bundles and this money pay for."""
+        if not self.bundles:
+            return afford(self.rate, funds_micros, most_s, at)
+        return afford_with(self.rate, funds_micros, self.caps_ms, most_s, at)
+
+    def longest(self, most_s: int, at: datetime | None) -> int:
+        """Return how long, at most `most_s`, the tariff lets the call last."""
+        if not self.bundles:
+            return longest(self.rate, most_s, at)
+        return self.afford(MOST_MICROS, most_s, at) if terms_of(self.rate).ends else most_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +179,9 @@ class Terms:
         return next((level for level in self.levels if closing(level.rate, at, 1) is not None), None)
 
     def shares(self, seconds: int) -> tuple[Share, ...]:
-        """Return what must be held at each level for `seconds` of talk."""
+        """Return what must be held at each level for `seconds` of talk: the money, then of each of its bundles."""
+        if self.bundled:
+            return tuple(share for level in self.levels for share in self._shares(level, seconds))
         return tuple(
             Share(level.wallet_id, level.account_id, max(cost(level.rate, seconds, at)[0] for at in self._times()))
             for level in self.levels
@@ -138,7 +201,7 @@ class Terms:
         That is as long as the tariffs and the accounts' limits for the cost of one call let it.
         """
         at = self._times()[0]
-        most_s = min(longest(level.rate, most_s, at) for level in self.levels)
+        most_s = min(level.longest(most_s, at) for level in self.levels)
         return self._within_limits(most_s) if self.capped else most_s
 
     @property
@@ -157,18 +220,105 @@ class Terms:
 
     def _within_limits(self, most_s: int) -> int:
         return min(
-            afford(level.rate, level.most_micros, most_s, at)
-            for level, at in self._each()
-            if level.most_micros is not None
+            level.afford(level.most_micros, most_s, at) for level, at in self._each() if level.most_micros is not None
         )
 
     def affordable(self, available: tuple[int, ...], most_s: int) -> int:
-        """Return how many seconds, at most `most_s`, every level can pay with these micro-units."""
+        """Return how many seconds, at most `most_s`, every level can pay with these micro-units, one of each share.
+
+        Bundles pay for what the call holds of them, whatever else is in them.
+        """
+        moneys = self._moneys(available) if self.bundled else available
         return min(
-            afford(level.rate, funds, most_s, at)
-            for level, funds in zip(self.levels, available, strict=True)
+            level.afford(funds, most_s, at)
+            for level, funds in zip(self.levels, moneys, strict=True)
             for at in self._times()
         )
+
+    # -- bundles -------------------------------------------------------------------------------------------------------
+
+    @property
+    def bundled(self) -> bool:
+        """Whether a level has bundles."""
+        return any(level.bundles for level in self.levels)
+
+    def ask(self, seconds: int, granted_s: int, now: datetime) -> Terms:
+        """Return the terms under which to ask for `seconds` first: the first bundle that is open pays for all of it."""
+        if not self.bundled:
+            return self
+        return self._grown(seconds, granted_s, now, None)
+
+    def within(self, available: tuple[int, ...], most_s: int, granted_s: int, now: datetime) -> tuple[int, Terms]:
+        """Return how many seconds these micro-units pay for, and the terms under which they do.
+
+        Once an increment is paid in money, all that follow are: what the call holds of its bundles stays, and no more
+        is taken of them, so that each hold splits the call as the one before it did, and as the charge will.
+        """
+        if not self.bundled:
+            return self.affordable(available, most_s), self
+        terms = self._grown(most_s, granted_s, now, available)
+        able = terms.affordable(available, most_s)
+        return able, terms.fixed(able)
+
+    def _grown(self, seconds: int, granted_s: int, now: datetime, available: tuple[int, ...] | None) -> Terms:
+        levels: list[Level] = []
+        place = 0
+        for level in self.levels:
+            funds = None if available is None else available[place + 1 : place + 1 + len(level.bundles)]
+            place += 1 + len(level.bundles)
+            levels.append(self._grow(level, seconds, now, funds) if self._all_bundled(level, granted_s) else level)
+        return replace(self, levels=tuple(levels)).fixed(seconds)
+
+    def _grow(self, level: Level, seconds: int, now: datetime, funds: tuple[int, ...] | None) -> Level:
+        """Let bundles pay for all of `seconds`, as far as there are `funds` (micro-units of seconds) in each."""
+        needs_ms = max(level.paid(seconds, at).billed_ms for at in self._times())
+        caps: list[int] = []
+        first = True
+        for number, bundle in enumerate(level.bundles):
+            if not bundle.open_at(now):
+                caps.append(level.caps_ms[number])
+            elif funds is not None:
+                caps.append(min(needs_ms, max(funds[number], 0) // MICROS_OF_MS))
+            else:
+                caps.append(needs_ms if first else 0)
+                first = False
+        return replace(level, caps_ms=tuple(caps))
+
+    def _all_bundled(self, level: Level, granted_s: int) -> bool:
+        """Return whether no increment of what is granted was paid in money: more of the bundles may be used then."""
+        if not level.bundles or granted_s <= 0:
+            return bool(level.bundles)
+        free_ms = level.rate.conditions.free_s * 1000
+        paid = (level.paid(granted_s, at) for at in self._times())
+        return all(free_ms + sum(one.uses_ms) >= one.billed_ms for one in paid)
+
+    def fixed(self, seconds: int) -> Terms:
+        """Let the call use no more of its bundles than `seconds` need: what is held for them."""
+        return replace(
+            self,
+            levels=tuple(
+                replace(level, caps_ms=self._uses_ms(level, seconds)) if level.bundles else level
+                for level in self.levels
+            ),
+        )
+
+    def _uses_ms(self, level: Level, seconds: int) -> tuple[int, ...]:
+        paid = [level.paid(seconds, at).uses_ms for at in self._times()]
+        return tuple(max(uses) for uses in zip(*paid, strict=True))
+
+    def _shares(self, level: Level, seconds: int) -> Iterator[Share]:
+        money = max(level.paid(seconds, at).micros for at in self._times())
+        yield Share(level.wallet_id, level.account_id, money)
+        for bundle, used_ms in zip(level.bundles, self._uses_ms(level, seconds), strict=True):
+            yield Share(bundle.wallet_id, level.account_id, used_ms * MICROS_OF_MS)
+
+    def _moneys(self, available: tuple[int, ...]) -> tuple[int, ...]:
+        moneys: list[int] = []
+        place = 0
+        for level in self.levels:
+            moneys.append(available[place])
+            place += 1 + len(level.bundles)
+        return tuple(moneys)
 
     def charges(self, talk_ms: int, answered_at: datetime) -> tuple[EndedCharge, ...]:
         """Price a call that is over, once and exactly, at every level."""
@@ -188,8 +338,12 @@ class Terms:
 def _charge(level: Level, talk_ms: int, answered_at: datetime) -> EndedCharge:
     """Charge a level; what was talked beyond the time at which its tariff ends a call is not charged."""
     priced_ms = billable_ms(level.rate, talk_ms)
-    priced_ms = min(priced_ms, longest(level.rate, -(-priced_ms // 1000), answered_at) * 1000)
-    amount, billed_ms = cost_ms(level.rate, priced_ms, answered_at)
+    priced_ms = min(priced_ms, level.longest(-(-priced_ms // 1000), answered_at) * 1000)
+    if level.bundles:
+        amount, uses_ms, billed_ms = pay(level.rate, priced_ms, level.caps_ms, answered_at)
+    else:
+        (amount, billed_ms), uses_ms = cost_ms(level.rate, priced_ms, answered_at), ()
+    bundles = tuple(zip(level.bundles, level.caps_ms, uses_ms, strict=True)) if level.bundles else ()
     facts = {
         "tariff": level.tariff,
         "tariff_id": level.tariff_id,
@@ -198,6 +352,11 @@ def _charge(level: Level, talk_ms: int, answered_at: datetime) -> EndedCharge:
         **talk_facts(level.rate, priced_ms, answered_at),
         **({"plan": level.plan} if level.plan else {}),
     }
+    if any(level.caps_ms):
+        facts["bundles"] = [
+            {"name": bundle.name, "wallet_id": bundle.wallet_id, "most_ms": cap_ms, "used_ms": used_ms}
+            for bundle, cap_ms, used_ms in bundles
+        ]
     return EndedCharge(
         level.account_id,
         level.wallet_id,
@@ -206,6 +365,7 @@ def _charge(level: Level, talk_ms: int, answered_at: datetime) -> EndedCharge:
         level.currency,
         -(-billed_ms // 1000),
         facts,
+        tuple(EndedUse(bundle.wallet_id, bundle.to_wallet_id, used * MICROS_OF_MS) for bundle, _, used in bundles),
     )
 
 
@@ -320,6 +480,13 @@ def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Lev
         rate, plan = (priced.rate, priced.plan) if priced else (None, None)
     if rate is None:
         return refusals.NO_RATE
+    bundles: tuple[LevelBundle, ...] = ()
+    if party.plan is not None and party.plan.bundles and not terms_of(rate).free:
+        bundles = tuple(
+            LevelBundle(bundle.name, bundle.wallet_id, bundle.to_wallet_id, bundle.expires_at)
+            for bundle in party.plan.bundles
+            if number.startswith(bundle.prefixes) and (bundle.expires_at is None or at < bundle.expires_at)
+        )
     return Level(
         account_id=party.account_id,
         account=party.name,
@@ -332,5 +499,7 @@ def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Lev
         rate=rate,
         most_micros=party.max_call_micros,
         plan=plan,
+        bundles=bundles,
+        caps_ms=(0,) * len(bundles),
         day_zone="" if party.max_day_micros is None else party.timezone,
     )

@@ -74,7 +74,11 @@ class Call:
     told_before_s: int = 0
     wanted_s: int = 0
     """The talk time of the hold asked for and not yet answered; 0 where none is under way."""
+    asked: Terms | None = None
+    """The terms of the hold asked for, where they are others than `terms`: they hold once it is made."""
     tries: int = 0
+    short: bool = False
+    """The hold asked for is for less time than was wanted."""
     exhausted: bool = False
     """The last renewal got less than it wanted: more money means more time."""
     day_spent: bool = False
@@ -106,7 +110,7 @@ class Call:
             **({"moments": [moment.isoformat() for moment in self.terms.moments]} if self.terms.moments else {}),
             **({"carriage": self.terms.carriage.facts()} if self.terms.carriage else {}),
         }
-        return f'{json.dumps(own, separators=(",", ":"))[:-1]},"levels":{self.terms.facts()}}}'
+        return f'{json.dumps(own, separators=(",", ":"))[:-1]},"levels":{(self.asked or self.terms).facts()}}}'
 
     @property
     def grant_ends_mono(self) -> float:
@@ -251,9 +255,9 @@ def step(  # noqa: C901, PLR0911 - one case for each input
         case CallEnded():
             return _ended(call, given)
         case Tick():
-            return _tick(call, mono=mono, policy=policy)
+            return _tick(call, mono=mono, now=now, policy=policy)
         case MoneyGrew():
-            return _renew(call, mono=mono, policy=policy) if call.exhausted else []
+            return _renew(call, mono=mono, now=now, policy=policy) if call.exhausted else []
         case HangupAsked():
             call.ending = call.ending or given.reason
             return [HangUp()]
@@ -268,13 +272,14 @@ def _offered(call: Call, *, now: datetime, policy: Policy) -> list[Effect]:
         return []
     # The price may depend on the time of the answer: until that is known, the dearest time counts.
     call.terms = call.terms.ringing(call.offered_at, policy.ring_s)
-    call.wanted_s = call.terms.whole(policy.slice_s)
+    asked = call.terms.ask(policy.slice_s, 0, now)
+    call.wanted_s = asked.whole(policy.slice_s)
     if call.wanted_s <= 0:
         refusal = refusals.CALL_TOO_DEAR if call.terms.capped else refusals.CLOSED
         call.stage = Stage.ENDED
         return _refuse(call, refusal, now, held=False)
-    call.tries = 1
-    return [Hold(call.terms.shares(call.wanted_s), policy.ring_s + call.wanted_s)]
+    _asks(call, asked)
+    return [Hold(asked.shares(call.wanted_s), policy.ring_s + call.wanted_s)]
 
 
 def _hold_replied(
@@ -283,18 +288,23 @@ def _hold_replied(
     wanted, call.wanted_s = call.wanted_s, 0
     if not wanted:
         return []
+    asked, call.asked = call.asked, None
+    if asked is not None and isinstance(result, Held):
+        call.terms = asked
     if call.stage is Stage.OFFERED:
         return _admission(call, result, wanted, now=now, policy=policy)
     match result:
         case Held():
             return _extended(call, wanted, mono=mono, policy=policy)
-        case NotHeld(code=HoldCode.NO_MONEY | HoldCode.DAY_LIMIT) if call.tries < HOLD_TRIES:
+        case NotHeld(code=HoldCode.NO_MONEY | HoldCode.DAY_LIMIT) if call.tries < _most_tries(call):
             call.day_spent = result.code is HoldCode.DAY_LIMIT
-            able = call.terms.affordable(result.available, wanted)
+            able, terms = call.terms.within(result.available, wanted, call.granted_s, now)
             if able > call.granted_s:
                 call.tries += 1
-                call.wanted_s, call.exhausted = able, True
-                return [Extend(call.terms.shares(able), able - _talked(call, mono))]
+                call.short = call.short or able < wanted
+                call.wanted_s, call.exhausted = able, call.short or call.exhausted
+                call.asked = terms if terms is not call.terms else None
+                return [Extend(terms.shares(able), able - _talked(call, mono))]
         case NotHeld() | None:
             pass
         case _:
@@ -313,13 +323,13 @@ def _admission(
             call.granted_s, call.told_s, call.stage = wanted, wanted, Stage.RINGING
             call.exhausted = wanted < policy.slice_s
             return [Admit(wanted, policy.ring_s)]
-        case NotHeld(code=HoldCode.NO_MONEY | HoldCode.DAY_LIMIT) if call.tries < HOLD_TRIES:
-            able = call.terms.affordable(result.available, wanted)
+        case NotHeld(code=HoldCode.NO_MONEY | HoldCode.DAY_LIMIT) if call.tries < _most_tries(call):
+            able, terms = call.terms.within(result.available, wanted, 0, now)
             call.day_spent = result.code is HoldCode.DAY_LIMIT
             if able > 0:
                 call.tries += 1
-                call.wanted_s = able
-                return [Hold(call.terms.shares(able), policy.ring_s + able)]
+                call.wanted_s, call.asked = able, terms if terms is not call.terms else None
+                return [Hold(terms.shares(able), policy.ring_s + able)]
             refusal = REFUSALS[result.code]
         case NotHeld():
             refusal = REFUSALS.get(result.code, refusals.UNAVAILABLE)
@@ -331,6 +341,17 @@ def _admission(
     # No answer is not a no, and of a no that was asked for twice the first question may still be on its way: whatever
     # was held, or will be, is released.
     return _refuse(call, refusal, now, held=True)
+
+
+def _asks(call: Call, terms: Terms) -> None:
+    """Note the terms of a hold that is asked for the first time."""
+    call.tries, call.short = 1, False
+    call.asked = terms if terms is not call.terms else None
+
+
+def _most_tries(call: Call) -> int:
+    """Return how often a hold is asked for: where there are bundles, the first answer says what is in them."""
+    return HOLD_TRIES + call.terms.bundled
 
 
 def _refuse(call: Call, refusal: Refusal, now: datetime, *, held: bool) -> list[Effect]:
@@ -354,7 +375,7 @@ def _answered(call: Call, at: datetime, *, mono: float, now: datetime, policy: P
     call.answered_at, call.answered_mono, call.stage = at, mono - late_s, Stage.TALKING
     held, call.terms = call.terms, call.terms.at(at)
     if held is not call.terms and not _covers(held, call):
-        return _answered_dearer(call, held, mono=mono, policy=policy)
+        return _answered_dearer(call, held, mono=mono, now=now, policy=policy)
     call.wake_mono = _next_try(call, mono, policy)
     return [Note(call.granted_s - late_s)]
 
@@ -367,23 +388,24 @@ def _covers(held: Terms, call: Call) -> bool:
     )
 
 
-def _answered_dearer(call: Call, held: Terms, *, mono: float, policy: Policy) -> list[Effect]:
+def _answered_dearer(call: Call, held: Terms, *, mono: float, now: datetime, policy: Policy) -> list[Effect]:
     """Cut the grant to what the hold pays for at the true price, at once; then ask for the money that is missing."""
     promised_s = call.granted_s
     funds = tuple(share.amount_micros for share in held.shares(promised_s))
     call.granted_s = call.told_s = call.terms.affordable(funds, promised_s)
     talked_s = _talked(call, mono)
     limit = SetLimit(max(call.granted_s - talked_s, 0.1))
-    call.wanted_s = call.terms.longest(promised_s)
+    asked = call.terms.ask(promised_s, call.granted_s, now)
+    call.wanted_s = asked.longest(promised_s)
     if call.wanted_s > call.granted_s:
-        call.tries = 1
-        return [limit, Extend(call.terms.shares(call.wanted_s), max(call.wanted_s - talked_s, 0.0))]
+        _asks(call, asked)
+        return [limit, Extend(asked.shares(call.wanted_s), max(call.wanted_s - talked_s, 0.0))]
     call.wanted_s, call.exhausted = 0, True
     call.wake_mono = _next_try(call, mono, policy)
     return [limit, Note(max(call.granted_s - talked_s, 0.0))]
 
 
-def _tick(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
+def _tick(call: Call, *, mono: float, now: datetime, policy: Policy) -> list[Effect]:
     if call.stage is not Stage.TALKING:
         call.wake_mono = None
         return []
@@ -398,25 +420,27 @@ def _tick(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
         call.warned = True
         call.wake_mono = _next_try(call, mono, policy)
         return [Warn()]
-    return _renew(call, mono=mono, policy=policy)
+    return _renew(call, mono=mono, now=now, policy=policy)
 
 
-def _renew(call: Call, *, mono: float, policy: Policy) -> list[Effect]:
+def _renew(call: Call, *, mono: float, now: datetime, policy: Policy) -> list[Effect]:
     if call.wanted_s or call.stage is not Stage.TALKING or call.ending:
         return []
-    wanted_s = call.terms.whole(max(call.granted_s, int(_talked(call, mono))) + policy.slice_s)
+    target_s = max(call.granted_s, int(_talked(call, mono))) + policy.slice_s
+    asked = call.terms.ask(target_s, call.granted_s, now)
+    wanted_s = asked.whole(target_s)
     if wanted_s <= call.granted_s:
         # The tariff ends the call here, however much money there is.
         call.exhausted = True
         call.wake_mono = _next_try(call, mono, policy)
         return []
     call.wanted_s = wanted_s
-    call.tries = 1
-    return [Extend(call.terms.shares(call.wanted_s), call.wanted_s - _talked(call, mono))]
+    _asks(call, asked)
+    return [Extend(asked.shares(wanted_s), wanted_s - _talked(call, mono))]
 
 
 def _extended(call: Call, wanted: int, *, mono: float, policy: Policy) -> list[Effect]:
-    full = call.tries == 1
+    full = not call.short
     call.day_spent = call.day_spent and not full
     call.granted_s, call.exhausted, call.warned = max(call.granted_s, wanted), not full, False
     call.told_before_s, call.told_s = call.told_s, call.granted_s

@@ -25,6 +25,7 @@ from billing.cdrs import EndedCall
 from billing.credit.live import LiveCalls
 from billing.credit.store import CreditStore, Held, HoldCode, NotHeld
 from billing.errors import BillingError, CreditUnavailable
+from billing.plans.bundles import expire_bundles
 from billing.ports import Clock, Ids, to_ms
 from billing.settings import ControlSettings
 from billing.store import reading
@@ -55,6 +56,7 @@ log = structlog.get_logger(__name__)
 READY_S = 5.0
 """How long an offer waits for a controller that is still reading its catalogue or comparing calls."""
 
+EXPIRE_S = 60.0
 END_TRIES = 20
 """How often a loop is told to end before we go without it."""
 
@@ -122,6 +124,7 @@ class Controller:
             ("board", self.board.run),
             ("catalogue", self._follow_catalogue),
             ("outbox", self._drain_outbox),
+            ("bundles", self._expire_bundles),
             ("wakes", self._listen_to_wakes),
             ("hangups", self._listen_to_hangups),
             ("beat", self.watch.beat),
@@ -396,7 +399,7 @@ class Controller:
         if not grace or call.exhausted or call.terms.limited:
             return 0.0
         try:
-            wallets = [await self.credit.wallet(level.wallet_id) for level in call.terms.levels]
+            wallets = [await self.credit.wallet(share.wallet_id) for share in call.terms.shares(call.granted_s)]
         except CreditUnavailable:
             return 0.0
         held = call.terms.shares(call.granted_s)
@@ -482,6 +485,13 @@ class Controller:
             if not await outbox.drain(self.engine, self.credit, clock=self.clock):
                 await asyncio.sleep(0.5)
 
+    async def _expire_bundles(self) -> None:
+        """Take out what is left in bundles that have expired. While holds may be missing nothing is taken."""
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            if self.ready:
+                await expire_bundles(self.engine, self.credit, clock=self.clock)
+
     async def _probe_journal(self) -> None:
         """While the journal is broken new calls are refused; find out when it is whole again."""
         while True:
@@ -494,7 +504,7 @@ class Controller:
     async def _listen_to_wakes(self) -> None:
         async for wallet_id in self.credit.wakes():
             for call in list(self.calls.values()):
-                if call.exhausted and any(level.wallet_id == wallet_id for level in call.terms.levels):
+                if call.exhausted and any(wallet_id in level.wallets() for level in call.terms.levels):
                     self.give(call, MoneyGrew())
 
     async def _listen_to_hangups(self) -> None:

@@ -91,7 +91,7 @@ class Settler:
         """Hold anew what ended calls cost and SQL has not: the credit store lost data. Raises `CreditUnavailable`."""
         now_ms = to_ms(self.clock.now())
         for waiting in list(self._waiting.values()):
-            shares = [Share(c.wallet_id, c.account_id, c.amount_micros) for c in waiting.entry.ended.charges]
+            shares = shares_of(waiting.entry.ended)
             if not waiting.entry.held or not any(share.amount_micros for share in shares):
                 continue
             call_id = waiting.entry.ended.call_id
@@ -199,7 +199,7 @@ class Settler:
 
     async def _end_hold(self, ended: EndedCall) -> None:
         now_ms = to_ms(self.clock.now())
-        shares = [Share(c.wallet_id, c.account_id, c.amount_micros) for c in ended.charges]
+        shares = shares_of(ended)
         if any(share.amount_micros for share in shares):
             await self.credit.finish(ended.call_id, shares, now_ms=now_ms)
         else:
@@ -208,3 +208,8 @@ class Settler:
     def _write(self, calls: list[EndedCall]) -> Settled:
         with work(self.engine) as session:
             return settle(session, calls, now=self.clock.now())
+
+
+def shares_of(ended: EndedCall) -> list[Share]:
+    """Return what the hold of an ended call comes to."""
+    return [Share(*share) for charge in ended.charges for share in charge.shares()]

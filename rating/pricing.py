@@ -82,7 +82,7 @@ def cost_ms(rate: Rate, talk_ms: int, at: datetime | None = None) -> tuple[int, 
     """Return (cost_micros, billed_ms) of a time as it is, which `billable_ms` rounds: the hot path."""
     terms = rate.terms or terms_of(rate)
     if terms.quick is None:
-        micros, billed_ms = _priced(terms, talk_ms, _begin_ms(terms, at))
+        micros, billed_ms = _priced(terms, talk_ms, begin_of(terms, at))
         check_size(micros)
         return micros, billed_ms
     latest_first, add, divisor, half_even, unit_micros = terms.quick
@@ -172,8 +172,8 @@ def closing(rate: Rate, at: datetime, talk_ms: int) -> datetime | None:
     if bands is None:
         return None
     begin_ms = instant_ms(at)
-    open_ms = _open_ms(bands, begin_ms, max(talk_ms, 1))
-    return bands.calendar.local(begin_ms + open_ms) if open_ms < max(talk_ms, 1) else None
+    stays_ms = open_ms(bands, begin_ms, max(talk_ms, 1))
+    return bands.calendar.local(begin_ms + stays_ms) if stays_ms < max(talk_ms, 1) else None
 
 
 def local_time(rate: Rate, at: datetime) -> datetime:
@@ -210,10 +210,10 @@ def exact_cost(rate: Rate, talk_ms: int, at: datetime | None = None) -> Fraction
     if talk_ms <= 0 or (limits is not None and talk_ms < limits.free_below_ms):
         return Fraction(0)
     scale = 10**rate.rounding.decimals
-    total = _total(terms, talk_ms, _begin_ms(terms, at))[0]
+    total = total_of(terms, talk_ms, begin_of(terms, at))[0]
     if limits is not None:
         total += limits.surcharged(talk_ms)
-        units = _units(terms, total)
+        units = units_of(terms, total)
         if limits.bounded(units) != units:
             return Fraction(limits.bounded(units), scale)
     return Fraction(total, terms.divisor * scale)
@@ -229,7 +229,8 @@ def _most_total(terms: Terms, funds_micros: int) -> int:
 # -- bands, bounds and surcharges --------------------------------------------------------------------------------------
 
 
-def _begin_ms(terms: Terms, at: datetime | None) -> int:
+def begin_of(terms: Terms, at: datetime | None) -> int:
+    """Return the time of the answer in milliseconds since 1970, 0 where it makes no difference."""
     if terms.bands is None:
         return 0
     if at is None:
@@ -242,29 +243,30 @@ def _priced(terms: Terms, talk_ms: int, begin_ms: int) -> tuple[int, int]:
     limits = terms.limits
     if talk_ms <= 0 or (limits is not None and talk_ms < limits.free_below_ms):
         return 0, 0
-    total, billed_ms = _total(terms, talk_ms, begin_ms)
+    total, billed_ms = total_of(terms, talk_ms, begin_ms)
     if limits is not None:
         total += limits.surcharged(talk_ms)
-    units = _units(terms, total)
+    units = units_of(terms, total)
     if limits is not None:
         units = limits.bounded(units)
     return units * terms.unit_micros, billed_ms
 
 
-def _units(terms: Terms, total: int) -> int:
+def units_of(terms: Terms, total: int) -> int:
+    """Round a total, in the parts of `terms`, to units of the rounding."""
     shifted = total + terms.add
     units = shifted // terms.divisor
     return units - 1 if terms.half_even and units & 1 and shifted % terms.divisor == 0 else units
 
 
-def _total(terms: Terms, talk_ms: int, begin_ms: int) -> tuple[int, int]:
+def total_of(terms: Terms, talk_ms: int, begin_ms: int) -> tuple[int, int]:
     """Return what increments and fees add up to, and until when they pay."""
     latest_first = terms.latest_first
     if terms.bands is not None:
         ladder, until_ms = terms.bands.at(begin_ms)
         if terms.bands.changing and begin_ms + talk_ms > until_ms:
             total, billed_ms = ladder.connect_fee, terms.free_ms
-            for part in _walk(terms, ladder, talk_ms, begin_ms):
+            for part in walk(terms, ladder, talk_ms, begin_ms):
                 total += part.fees + part.number * part.each
                 billed_ms = part.begin_ms + part.number * part.increment_ms
             return total, billed_ms
@@ -289,7 +291,7 @@ class Part(NamedTuple):
     fee_steps: tuple[Step, ...]
 
 
-def _walk(terms: Terms, ladder: Ladder, talk_ms: int, begin_ms: int) -> Iterator[Part]:
+def walk(terms: Terms, ladder: Ladder, talk_ms: int, begin_ms: int) -> Iterator[Part]:
     """Yield the increments of a call in the order of time, from one change of step or band to the next."""
     bands = terms.bands if terms.bands is not None and terms.bands.changing else None
     at_ms, reached_ms = terms.free_ms, -1
@@ -316,9 +318,9 @@ def _walk(terms: Terms, ladder: Ladder, talk_ms: int, begin_ms: int) -> Iterator
 
 def _afford_with_more(terms: Terms, funds_micros: int, most_s: int, at: datetime | None) -> int:
     """Search: the cost never falls with time, and a search cannot disagree with it."""
-    begin_ms = _begin_ms(terms, at)
+    begin_ms = begin_of(terms, at)
     if terms.ends and terms.bands is not None:
-        most_s = _open_ms(terms.bands, begin_ms, most_s * 1000) // 1000
+        most_s = open_ms(terms.bands, begin_ms, most_s * 1000) // 1000
     if most_s <= 0:
         return 0
     if terms.free:
@@ -341,7 +343,7 @@ def _afford_with_more(terms: Terms, funds_micros: int, most_s: int, at: datetime
     return able
 
 
-def _open_ms(bands: Bands, begin_ms: int, most_ms: int) -> int:
+def open_ms(bands: Bands, begin_ms: int, most_ms: int) -> int:
     """Return for how long from a moment on, up to `most_ms`, the tariff is open."""
     at_ms, end_ms = begin_ms, begin_ms + most_ms
     while at_ms < end_ms and not bands.is_closed(at_ms):
@@ -359,7 +361,7 @@ def _lines(rate: Rate, talk_ms: int, at: datetime | None) -> Iterator[Line]:
     if limits is not None and talk_ms < limits.free_below_ms:
         yield Line(f"calls shorter than {conditions.free_below_s} s are free", 0, "0")
         return
-    begin_ms = _begin_ms(terms, at)
+    begin_ms = begin_of(terms, at)
     ladder = terms.bands.at(begin_ms)[0] if terms.bands is not None else terms.ladder
     assert ladder is not None  # noqa: S101 - a rate has steps or bands
     fee = rate.connect_fee if ladder.band is None or ladder.band.connect_fee is None else ladder.band.connect_fee
@@ -376,12 +378,12 @@ def _lines(rate: Rate, talk_ms: int, at: datetime | None) -> Iterator[Line]:
             every = f" and every {said.every_s} s" if said.every_s else ""
             what = f"{price_text(said.amount)} after {said.after_s} s{every}"
             yield Line(what, 0, exact_text(Fraction(said.amount) * times))
-    yield from _bound_lines(terms, limits, rate, _total(terms, talk_ms, begin_ms)[0] + limits.surcharged(talk_ms))
+    yield from _bound_lines(terms, limits, rate, total_of(terms, talk_ms, begin_ms)[0] + limits.surcharged(talk_ms))
 
 
 def _bound_lines(terms: Terms, limits: Limits, rate: Rate, total: int) -> Iterator[Line]:
     """Say what the lowest or the highest charge adds or takes."""
-    units = _units(terms, total)
+    units = units_of(terms, total)
     bounded = limits.bounded(units)
     if bounded != units:
         scale = 10**rate.rounding.decimals
@@ -394,7 +396,7 @@ def _step_lines(terms: Terms, ladder: Ladder, talk_ms: int, begin_ms: int) -> It
     """Yield a line for each step in each band, and for each fee; what follows on in the same words is one line."""
     pending, milliseconds = "", 0
     amount = Fraction(0)
-    for part in _walk(terms, ladder, talk_ms, begin_ms):
+    for part in walk(terms, ladder, talk_ms, begin_ms):
         words = _words(part)
         if pending and (part.fee_steps or words != pending):
             yield Line(pending, seconds_of(milliseconds), exact_text(amount))

@@ -10,6 +10,10 @@ from billing.models.alerts import (
     Alert,
 )
 from billing.models.books import BooksRun, WalletCheck
+from billing.models.bundles import (
+    Bundle,
+    ChargeUse,
+)
 from billing.models.carriers import (
     CallCost,
     Carrier,
@@ -59,6 +63,8 @@ from billing.models.resellers import (
     TariffOwner,
 )
 from billing.models.tables import (
+    LIVE_KINDS,
+    SECONDS,
     Account,
     AccountKind,
     AccountStatus,
@@ -94,6 +100,8 @@ from billing.models.vouchers import (
 )
 
 __all__ = [
+    "LIVE_KINDS",
+    "SECONDS",
     "Account",
     "AccountCountry",
     "AccountDiscount",
@@ -107,6 +115,7 @@ __all__ = [
     "Beyond",
     "BillingMode",
     "BooksRun",
+    "Bundle",
     "CallCost",
     "CallTotal",
     "Carrier",
@@ -114,6 +123,7 @@ __all__ = [
     "CdrKey",
     "Channel",
     "Charge",
+    "ChargeUse",
     "Commission",
     "CommissionOf",
     "Correction",

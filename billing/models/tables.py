@@ -67,6 +67,8 @@ class WalletKind(StrEnum):
     """
 
     MONEY = "money"
+    BUNDLE = "bundle"
+    """Live as well: seconds (in micro-units of `SECONDS`) of one bundle; an account may have several."""
     INCOME = "income"
     CASH = "cash"
     ADJUSTMENT = "adjustment"
@@ -76,8 +78,13 @@ class WalletKind(StrEnum):
     BREAKAGE = "breakage"
     EXCHANGE = "exchange"
     COMMISSION = "commission"
+    MINUTES = "minutes"
 
 
+SECONDS = "SEC"
+"""The currency of bundles."""
+LIVE_KINDS = (WalletKind.MONEY, WalletKind.BUNDLE)
+BUT_BUNDLES = text("kind <> 'bundle'")
 ONE_ROOT = text("kind = 'operator'")
 IN_USE = text("freed_at IS NULL")
 
@@ -148,11 +155,19 @@ class Tariff(SQLModel, table=True):
 
 
 class Wallet(SQLModel, table=True):
-    """A balance of an account in one currency. `balance_micros` and `seq` are kept for MONEY wallets only."""
+    """A balance of an account in one currency. `balance_micros` and `seq` are kept for live wallets only."""
 
     __tablename__ = "wallet"
     __table_args__ = (
-        UniqueConstraint("account_id", "kind", "currency"),
+        Index(
+            "uq_wallet_but_bundles",
+            "account_id",
+            "kind",
+            "currency",
+            unique=True,
+            sqlite_where=BUT_BUNDLES,
+            postgresql_where=BUT_BUNDLES,
+        ),
         CheckConstraint("balance_micros BETWEEN -9007199254740991 AND 9007199254740991", name="balance_exact"),
     )
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))

@@ -12,8 +12,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from sqlmodel import Session, col, select
 
 from billing.models import (
+    SECONDS,
     AccountDiscount,
     AccountRate,
+    Bundle,
     Carrier,
     ExchangeRate,
     MinMargin,
@@ -30,6 +32,7 @@ from rating.prefixes import PrefixMap, RateMap
 from rating.tariff import Rate
 
 T = TypeVar("T")
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Rates(Protocol):
@@ -90,12 +93,25 @@ Exchanges: TypeAlias = Mapping[tuple[str, str], tuple[Exchange, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class BundleOf:
+    """Seconds that an account may talk to numbers that begin with one of `prefixes`, until `expires_at`."""
+
+    name: str
+    wallet_id: int
+    to_wallet_id: int
+    prefixes: tuple[str, ...]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one account has beside its tariff; None where it has nothing of the kind."""
 
     rates: RateMap | None = None
     discounts: PrefixMap[Discount] | None = None
     least: Least | None = None
+    bundles: tuple[BundleOf, ...] = ()
+    """In the order in which they are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +139,7 @@ def read_plans(session: Session) -> dict[int, Plan]:
     )
     rates = _by_owner((row.account_id, Rate.from_facts(row.facts)) for row in session.exec(select(AccountRate)))
     least = {row.account_id: _least(row) for row in session.exec(select(MinMargin)) if row.account_id is not None}
+    bundles = _read_bundles(session)
     return {
         account_id: Plan(
             rates=RateMap(rates[account_id]) if account_id in rates else None,
@@ -130,9 +147,24 @@ def read_plans(session: Session) -> dict[int, Plan]:
             if account_id in discounts
             else None,
             least=least.get(account_id),
+            bundles=tuple(bundles.get(account_id, ())),
         )
-        for account_id in {*discounts, *rates, *least}
+        for account_id in {*discounts, *rates, *least, *bundles}
     }
+
+
+def _read_bundles(session: Session) -> dict[int, list[BundleOf]]:
+    """Return each account's bundles, in the order in which they are used."""
+    minutes = select(Wallet.id).where(Wallet.kind == WalletKind.MINUTES, Wallet.currency == SECONDS)
+    to_wallet_id = session.exec(minutes).first()
+    if to_wallet_id is None:
+        return {}
+    rows = session.exec(select(Bundle).where(col(Bundle.expired_at).is_(None))).all()
+    ordered = sorted(rows, key=lambda row: (row.priority, row.expires_at or FOR_EVER, row.id))
+    return _by_owner(
+        (row.account_id, BundleOf(row.name, row.wallet_id, to_wallet_id, tuple(row.prefixes), row.expires_at))
+        for row in ordered
+    )
 
 
 def read_least(session: Session) -> dict[int, Least]:

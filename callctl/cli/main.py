@@ -18,6 +18,7 @@ from billing.errors import BillingError
 from callctl.cli import (
     accounts,
     books,
+    bundles,
     calls,
     carriers,
     cdrs,
@@ -173,6 +174,7 @@ for part in (
     plans,
     exchange,
     carriers,
+    bundles,
     calls,
     cdrs,
     rerate,

@@ -32,6 +32,8 @@ def quote_account(
         terms = price_chain(catalogue, chain, dialled(to), when)
     if isinstance(terms, Refused):
         raise Failed(f"a call of {payer.name} to {to} would be refused: {terms.refusal.code}")
+    # As if the bundles were full and the call alone: what is left in them decides when it is held.
+    terms = terms.ask(seconds, 0, when)
     charges = terms.charges(seconds * 1000, when)
     cost = terms.cost(seconds * 1000, when)
     behind_cost = explain_cost(cost, charges) if cost else []

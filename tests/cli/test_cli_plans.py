@@ -100,3 +100,18 @@ def test_a_carrier_its_cost_and_the_least_margin(shop: Home) -> None:
     shop.ok("carrier", "margin", "--account", "acme", "--remove")
     shop.ok(*quote)
     assert shop.run("carrier", "margin", "--account", "acme").status == 2
+
+
+def test_a_bundle_is_given_listed_and_quoted(shop: Home) -> None:
+    """Given once for its id, though no credit store runs; out of scope or used up, money pays."""
+    words = ("bundle", "give", "acme", "--minutes", "300", "--prefix", "49", "--name", "Germany 300", "--id", "one")
+    first, again = shop.ok(*words, "--json").json, shop.ok(*words, "--json").json
+    assert (first["replayed"], again["replayed"], first["seconds"]) == (False, True, 18_000)
+    (listed,) = shop.ok("bundle", "list", "acme", "--json").json
+    assert (listed["name"], listed["seconds_left"], listed["expires_at"]) == ("Germany 300", 18_000, None)
+    assert "5:00:00" in shop.ok("bundle", "list", "acme").out
+    quote = ("quote", "--account", "acme", "--to", "4930123", "--seconds", "60")
+    assert shop.ok(*quote, "--json").json["cost"] == "0"
+    assert "60 s are paid by the bundle Germany 300." in shop.ok(*quote).out
+    assert shop.run("bundle", "give", "acme", "--minutes", "0").status == 2
+    assert shop.run("bundle", "give", "acme", "--minutes", "1", "--prefix", "x").status == 1
