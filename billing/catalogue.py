@@ -44,6 +44,7 @@ from billing.plans.reading import (
     read_routes,
     read_sales,
 )
+from billing.plans.volumes import Usage, Volume, any_volumes, read_usage, read_volumes
 from rating.decks.deck import rate_map
 from rating.parts import Rounding, RoundingMode, When
 from rating.prefixes import PrefixMap, RateMap
@@ -98,6 +99,7 @@ class TariffBook:
     sales: PrefixMap[Sale] | None = None
     least: Least | None = None
     """What a call sold in it must earn."""
+    volumes: tuple[Volume, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,12 @@ class Catalogue:
     parents: Mapping[int, int] = field(default_factory=dict, repr=False)
     exchanges: Exchanges = field(default_factory=dict, repr=False)
     routes: PrefixMap[Carried] = field(default=NO_ROUTES, repr=False)
+    usage: Usage = field(default_factory=dict, repr=False)
+    """What was used of volume plans, as it was last read."""
+
+    counts: bool = False
+    """Whether there is a plan that looks at what was used."""
+
     guard: Guard = NO_GUARD
 
     def guarded(self, chain: Sequence[Party], number: str) -> bool:
@@ -180,6 +188,8 @@ def load_catalogue(
         parents=parents,
         exchanges=read_exchanges(session),
         routes=read_routes(session),
+        usage=read_usage(session),
+        counts=any_volumes(session),
         guard=_guard(session),
     )
 
@@ -270,6 +280,7 @@ def _tariffs(
 ) -> dict[int, TariffBook]:
     tariffs: dict[int, TariffBook] = {}
     sales, leasts = read_sales(session), read_least(session)
+    volumes = read_volumes(session)[1]
     for row in session.exec(select(Tariff)):
         tariff_id, book = id_of(row), known.get(id_of(row))
         if book is None or (book.version, book.name, book.currency) != (row.version, row.name, row.currency):
@@ -277,8 +288,10 @@ def _tariffs(
             found = rates(session, row) if rates else _rates(session, tariff_id)
             sold = sales.get(tariff_id)
             book = TariffBook(tariff_id, row.name, row.version, row.currency, found, rounding, sold)
-        least = leasts.get(tariff_id)
-        tariffs[tariff_id] = book if book.least == least else replace(book, least=least)
+        around = leasts.get(tariff_id), tuple(volumes.get(tariff_id, ()))
+        if (book.least, book.volumes) != around:
+            book = replace(book, least=around[0], volumes=around[1])
+        tariffs[tariff_id] = book
     return tariffs
 
 

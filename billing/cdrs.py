@@ -17,6 +17,7 @@ from billing.events.emit import emit
 from billing.events.kinds import EventKind
 from billing.ledger import PAGE, Applied, Draft, Entry, post_many, reserve_ids
 from billing.models import SECONDS, CallCost, Cdr, CdrKey, Charge, ChargeUse, Posting
+from billing.plans.volumes import count_usage
 from billing.store import announce_numbers, insert_or_skip, insert_rows
 from rating.money import format_amount
 
@@ -208,6 +209,7 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     applied = post_many(session, drafts, now=now)
     insert_rows(session, CallCost, [_cost(call.call_id, call.cost) for call in fresh if call.cost is not None])
     insert_rows(session, Charge, [row for call in fresh for row in _charges(call)])
+    count_usage(session, (count for call in fresh for charge in call.charges for count in counts_of(charge)))
     insert_rows(session, ChargeUse, [row for call in fresh for row in _uses(call)])
     emit(session, EventKind.CALL_ENDED, ((call.call_id, call.account_id, _told(call)) for call in fresh), now=now)
     return Settled(tuple(call.call_id for call in fresh), tuple(known), (*again, *applied))
@@ -285,6 +287,12 @@ def _charges(call: EndedCall) -> list[dict[str, Any]]:
         }
         for level, charge in enumerate(call.charges)
     ]
+
+
+def counts_of(charge: EndedCharge) -> Iterator[tuple[int, int, str, int]]:
+    """Yield what a charge counts in volume plans: (plan, account, month, milliseconds)."""
+    for plan_id, month, used_ms in charge.facts.get("counts", ()):
+        yield plan_id, charge.account_id, month, used_ms
 
 
 def _uses(call: EndedCall) -> list[dict[str, Any]]:

@@ -61,12 +61,14 @@ def paid_again(rate: Rate, facts: dict[str, Any]) -> Paid:
     Raises `ValueError` where the bundles come to something else than its facts say.
     """
     talk_ms, answered_at = talk_of(facts)
-    bundles = facts.get("bundles")
-    if not bundles:
+    bundles, flat = facts.get("bundles", ()), facts.get("flat")
+    if not bundles and not flat:
         micros, billed_ms = cost_ms(rate, talk_ms, answered_at)
         return Paid(micros, (), billed_ms)
-    paid = pay(rate, talk_ms, [bundle["most_ms"] for bundle in bundles], answered_at)
-    if paid.uses_ms != tuple(bundle["used_ms"] for bundle in bundles):
+    first = [flat] if flat else []
+    mosts = [*(one["left_ms"] for one in first), *(bundle["most_ms"] for bundle in bundles)]
+    paid = pay(rate, talk_ms, mosts, answered_at)
+    if paid.uses_ms != tuple(one["used_ms"] for one in (*first, *bundles)):
         raise ValueError("its bundles do not come to what was taken out of them")
     return paid
 
@@ -88,6 +90,8 @@ def rate_of(facts: dict[str, Any]) -> Rate:
 def factor_of(plan: dict[str, Any]) -> Decimal:
     """Return what the listed rate was multiplied by."""
     factor = less(Decimal(plan["discount"]["percent"])) if "discount" in plan else ONE
+    if "tier" in plan:
+        factor = times(factor, less(Decimal(plan["tier"]["percent"])))
     return times(factor, Decimal(plan["exchange"]["value"])) if "exchange" in plan else factor
 
 
@@ -121,6 +125,12 @@ def _said(charge: Charged) -> Iterator[str]:
         full = exact_cost(listed, talk_ms, answered_at)
         off = full * (Fraction(less(Decimal(plan["discount"]["percent"]))) - 1)
         yield f"{_discount(plan['discount'])}: {exact_text(off)} {currency}"
+    if "tier" in plan:
+        full = exact_cost(listed, talk_ms, answered_at)
+        if "discount" in plan:
+            full *= Fraction(less(Decimal(plan["discount"]["percent"])))
+        off = full * (Fraction(less(Decimal(plan["tier"]["percent"]))) - 1)
+        yield f"{_tier(plan['tier'])}: {exact_text(off)} {currency}"
     if "exchange" in plan:
         worth = exact_text(exact_cost(rate, talk_ms, answered_at))
         yield f"{_exchange(plan['exchange'])}: {worth} {charge.currency}"
@@ -130,10 +140,14 @@ def _said(charge: Charged) -> Iterator[str]:
 
 def _bundles(rate: Rate, facts: dict[str, Any], currency: str, plan: dict[str, Any]) -> Iterator[str]:
     """Say which bundles paid for what, and what is left for the money."""
+    flat = facts.get("flat")
+    if flat:
+        left = f"{seconds_of(flat['left_ms'])} s of its fair use in {flat['month']} were left before the call"
+        yield f"{seconds_of(flat['used_ms'])} s are within the flat rate {flat['name']}; {left}."
     used = [bundle for bundle in facts.get("bundles", ()) if bundle["used_ms"]]
     for bundle in used:
         yield f"{seconds_of(bundle['used_ms'])} s are paid by the bundle {bundle['name']}."
-    if used and plan.get("listed") is None:
+    if (used or flat) and plan.get("listed") is None:
         left = format_amount(paid_again(rate, facts).micros)
         yield f"What is left for the money: {left} {currency}"
 
@@ -141,6 +155,11 @@ def _bundles(rate: Rate, facts: dict[str, Any], currency: str, plan: dict[str, A
 def _discount(discount: dict[str, Any]) -> str:
     scope = f" on numbers that begin with {discount['prefix']}" if discount["prefix"] else ""
     return f"Discount of {discount['percent']} %{scope}"
+
+
+def _tier(tier: dict[str, Any]) -> str:
+    used = f"{seconds_of(tier['used_ms'])} s were used in {tier['month']} before the call"
+    return f"{tier['name']}, {tier['percent']} % less from {tier['from_s']} s on ({used})"
 
 
 def _exchange(exchange: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from billing.cdrs import EndedCharge, EndedCost, EndedUse, talk_facts
 from billing.credit.store import Days, Share
 from billing.limits import day_of, hours_allow
 from billing.models import AccountStatus, IdentityKind
-from billing.plans.lookup import NoExchange, find_price
+from billing.plans.lookup import NoExchange, find_flat, find_price
 from callctl import refusals
 from callctl.costs import Carriage, earns_enough, find_carriage
 from callctl.switches.base import CallOffered, Direction, Refusal
@@ -80,6 +80,8 @@ class Level:
     bundles: tuple[LevelBundle, ...] = ()
     caps_ms: tuple[int, ...] = ()
     """How much of each bundle the call may use: what it holds of it, or asks for."""
+    flat: dict[str, Any] | None = None
+    """The flat rate that comes before bundles and money, with what was left of its fair use at the offer."""
     day_zone: str = ""
     """The clock of an account that limits what its calls may cost in a day."""
 
@@ -98,6 +100,7 @@ class Level:
             "rate": self.rate.facts(),
             **({} if self.most_micros is None else {"most_micros": self.most_micros}),
             **({"day_zone": self.day_zone} if self.day_zone else {}),
+            **({"flat": self.flat} if self.flat else {}),
             **(
                 {"bundles": [bundle.facts() for bundle in self.bundles], "caps_ms": self.caps_ms}
                 if self.bundles
@@ -116,19 +119,29 @@ class Level:
         """Return the wallets that pay: the money, then the bundles in the order in which they are used."""
         return (self.wallet_id, *(bundle.wallet_id for bundle in self.bundles))
 
+    @property
+    def split(self) -> bool:
+        """Whether something pays before the money."""
+        return bool(self.bundles) or self.flat is not None
+
+    @property
+    def mosts_ms(self) -> tuple[int, ...]:
+        """How much of the flat rate, if there is one, and of each bundle the call may use."""
+        return self.caps_ms if self.flat is None else (self.flat["left_ms"], *self.caps_ms)
+
     def paid(self, seconds: int, at: datetime | None) -> Paid:
-        """Price so much talk in bundles and money."""
-        return pay(self.rate, seconds * 1000, self.caps_ms, at)
+        """Price so much talk in the flat rate, bundles and money."""
+        return pay(self.rate, seconds * 1000, self.mosts_ms, at)
 
     def afford(self, funds_micros: int, most_s: int, at: datetime | None) -> int:
         """Return how many seconds, at most `most_s`, the bundles and this money pay for."""
-        if not self.bundles:
+        if not self.split:
             return afford(self.rate, funds_micros, most_s, at)
-        return afford_with(self.rate, funds_micros, self.caps_ms, most_s, at)
+        return afford_with(self.rate, funds_micros, self.mosts_ms, most_s, at)
 
     def longest(self, most_s: int, at: datetime | None) -> int:
         """Return how long, at most `most_s`, the tariff lets the call last."""
-        if not self.bundles:
+        if not self.split:
             return longest(self.rate, most_s, at)
         return self.afford(MOST_MICROS, most_s, at) if terms_of(self.rate).ends else most_s
 
@@ -239,8 +252,8 @@ class Terms:
 
     @property
     def bundled(self) -> bool:
-        """Whether a level has bundles."""
-        return any(level.bundles for level in self.levels)
+        """Whether at a level something pays before the money."""
+        return any(level.split for level in self.levels)
 
     def ask(self, seconds: int, granted_s: int, now: datetime) -> Terms:
         """Return the terms under which to ask for `seconds` first: the first bundle that is open pays for all of it."""
@@ -303,7 +316,8 @@ class Terms:
         )
 
     def _uses_ms(self, level: Level, seconds: int) -> tuple[int, ...]:
-        paid = [level.paid(seconds, at).uses_ms for at in self._times()]
+        first = len(level.mosts_ms) - len(level.bundles)
+        paid = [level.paid(seconds, at).uses_ms[first:] for at in self._times()]
         return tuple(max(uses) for uses in zip(*paid, strict=True))
 
     def _shares(self, level: Level, seconds: int) -> Iterator[Share]:
@@ -339,8 +353,12 @@ def _charge(level: Level, talk_ms: int, answered_at: datetime) -> EndedCharge:
     """Charge a level; what was talked beyond the time at which its tariff ends a call is not charged."""
     priced_ms = billable_ms(level.rate, talk_ms)
     priced_ms = min(priced_ms, level.longest(-(-priced_ms // 1000), answered_at) * 1000)
-    if level.bundles:
-        amount, uses_ms, billed_ms = pay(level.rate, priced_ms, level.caps_ms, answered_at)
+    flat_ms = 0
+    if level.split:
+        amount, uses_ms, billed_ms = pay(level.rate, priced_ms, level.mosts_ms, answered_at)
+        if level.flat is not None:
+            flat_ms, *rest_ms = uses_ms
+            uses_ms = tuple(rest_ms)
     else:
         (amount, billed_ms), uses_ms = cost_ms(level.rate, priced_ms, answered_at), ()
     bundles = tuple(zip(level.bundles, level.caps_ms, uses_ms, strict=True)) if level.bundles else ()
@@ -352,6 +370,11 @@ def _charge(level: Level, talk_ms: int, answered_at: datetime) -> EndedCharge:
         **talk_facts(level.rate, priced_ms, answered_at),
         **({"plan": level.plan} if level.plan else {}),
     }
+    if level.flat is not None:
+        facts["flat"] = {**level.flat, "used_ms": flat_ms}
+    counts = _counts(level, flat_ms, billed_ms)
+    if counts:
+        facts["counts"] = counts
     if any(level.caps_ms):
         facts["bundles"] = [
             {"name": bundle.name, "wallet_id": bundle.wallet_id, "most_ms": cap_ms, "used_ms": used_ms}
@@ -367,6 +390,17 @@ def _charge(level: Level, talk_ms: int, answered_at: datetime) -> EndedCharge:
         facts,
         tuple(EndedUse(bundle.wallet_id, bundle.to_wallet_id, used * MICROS_OF_MS) for bundle, _, used in bundles),
     )
+
+
+def _counts(level: Level, flat_ms: int, billed_ms: int) -> list[tuple[int, str, int]]:
+    """Return what a charge counts in volume plans: plan, month, milliseconds."""
+    counts: list[tuple[int, str, int]] = []
+    if level.flat is not None and flat_ms:
+        counts.append((level.flat["plan_id"], level.flat["month"], flat_ms))
+    tier = (level.plan or {}).get("tier")
+    if tier and billed_ms:
+        counts.append((tier["plan_id"], tier["month"], billed_ms))
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,7 +500,7 @@ def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Lev
     book = catalogue.tariffs.get(party.tariff_id) if party.tariff_id is not None else None
     if book is None:
         return refusals.NO_RATE
-    if party.plan is None and book.sales is None and book.currency == party.currency:
+    if party.plan is None and book.sales is None and not book.volumes and book.currency == party.currency:
         # Most accounts have a tariff and nothing else: one search.
         rate, plan = book.rates.longest(number, at), None
     else:
@@ -487,6 +521,9 @@ def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Lev
             for bundle in party.plan.bundles
             if number.startswith(bundle.prefixes) and (bundle.expires_at is None or at < bundle.expires_at)
         )
+    flat = None
+    if (party.plan is not None or book.volumes) and not terms_of(rate).free:
+        flat = find_flat(catalogue, party, number, at)
     return Level(
         account_id=party.account_id,
         account=party.name,
@@ -501,5 +538,6 @@ def _level(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Lev
         plan=plan,
         bundles=bundles,
         caps_ms=(0,) * len(bundles),
+        flat=flat,
         day_zone="" if party.max_day_micros is None else party.timezone,
     )

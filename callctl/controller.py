@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import assert_never
@@ -26,6 +27,7 @@ from billing.credit.live import LiveCalls
 from billing.credit.store import CreditStore, Held, HoldCode, NotHeld
 from billing.errors import BillingError, CreditUnavailable
 from billing.plans.bundles import expire_bundles
+from billing.plans.volumes import Usage, read_usage
 from billing.ports import Clock, Ids, to_ms
 from billing.settings import ControlSettings
 from billing.store import reading
@@ -468,6 +470,9 @@ class Controller:
                 memory.settle_down()
                 if not self.restorer.lost:
                     self.admits.set()
+            elif self.catalogue.counts:
+                usage = await asyncio.to_thread(self._read_usage)
+                self.catalogue = replace(self.catalogue, usage=usage)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self.restorer.noticed.wait()
@@ -475,6 +480,10 @@ class Controller:
     def _catalogue_version(self) -> int:
         with reading(self.engine) as session:
             return catalogue_version(session)
+
+    def _read_usage(self) -> Usage:
+        with reading(self.engine) as session:
+            return read_usage(session)
 
     def _load_catalogue(self) -> Catalogue:
         with reading(self.engine) as session:

@@ -93,6 +93,10 @@ from billing.models.totals import (
     LedgerTotal,
     MoneyTotal,
 )
+from billing.models.volumes import (
+    MonthUsage,
+    VolumePlan,
+)
 from billing.models.vouchers import (
     Voucher,
     VoucherBatch,
@@ -146,6 +150,7 @@ __all__ = [
     "Meta",
     "MinMargin",
     "MoneyTotal",
+    "MonthUsage",
     "Operation",
     "OutboxRow",
     "Posting",
@@ -165,6 +170,7 @@ __all__ = [
     "TariffVersion",
     "User",
     "UserSession",
+    "VolumePlan",
     "Voucher",
     "VoucherBatch",
     "VoucherMiss",

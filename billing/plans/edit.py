@@ -5,6 +5,7 @@ Setting what is there already replaces it. A call that is up keeps the price of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -15,13 +16,16 @@ from sqlmodel import Session, col, select
 from billing import audit
 from billing.catalogue import bump_catalogue
 from billing.errors import NotFound, Refused
-from billing.models import Account, AccountDiscount, AccountKind, AccountRate, Tariff, TariffMarkup, id_of
+from billing.models import Account, AccountDiscount, AccountKind, AccountRate, Tariff, TariffMarkup, VolumePlan, id_of
 from billing.plans.reading import text
+from billing.plans.volumes import FLAT, TIERS, check_volume, find_volume
+from rating.bands import zone_of
 from rating.errors import TariffError
 from rating.faults import prefix_fault
 from rating.parts import Rounding, RoundingMode
 from rating.plans import MarkUp, less
 from rating.tariff import Rate, check
+from rating.volumes import Tier
 
 
 def set_markup(
@@ -124,6 +128,60 @@ def remove_own_rate(session: Session, account: str, prefix: str, *, actor: str, 
     before = dict(row.facts)
     session.delete(row)
     done(session, "account.rate", f"account:{owner.id}", before, None, actor=actor, now=now)
+
+
+def set_volume(
+    session: Session,
+    *,
+    account: str | None = None,
+    tariff: str | None = None,
+    name: str,
+    prefixes: Sequence[str],
+    timezone: str,
+    tiers: Sequence[Tier] = (),
+    fair_s: int = 0,
+    actor: str,
+    now: datetime,
+) -> int:
+    """Make volume tiers, or a flat rate with `fair_s` of fair use a month; return its number.
+
+    Raises `NotFound`, `TariffError` for tiers, prefixes or a time zone that are none, `Refused` for all else.
+    """
+    if (account is None) == (tariff is None):
+        raise Refused("a volume plan is for an account or for a tariff")
+    if bool(tiers) == bool(fair_s):
+        raise Refused("a volume plan has tiers, or a fair use")
+    for prefix in prefixes:
+        check_prefix(prefix)
+    zone_of(timezone)
+    kind = TIERS if tiers else FLAT
+    row = VolumePlan(
+        account_id=find_owner(session, account).id if account is not None else None,
+        tariff_id=find_tariff(session, tariff).id if tariff is not None else None,
+        kind=kind,
+        name=name,
+        prefixes=sorted(set(prefixes)),
+        timezone=timezone,
+        terms=check_volume(kind, name, prefixes, tiers, fair_s),
+    )
+    session.add(row)
+    session.flush()
+    after = row.model_dump(mode="json", exclude={"id"})
+    done(session, "volume.set", f"volume:{row.id}", None, after, actor=actor, now=now)
+    return row.id or 0
+
+
+def end_volume(session: Session, plan_id: int, *, actor: str, now: datetime) -> None:
+    """End a volume plan: calls offered from now on do not fall under it. Raises `NotFound`."""
+    row = find_volume(session, plan_id)
+    row.ended = True
+    session.add(row)
+    done(session, "volume.end", f"volume:{plan_id}", {"ended": False}, {"ended": True}, actor=actor, now=now)
+
+
+def list_volumes(session: Session) -> list[VolumePlan]:
+    """Return the volume plans that hold."""
+    return list(session.exec(select(VolumePlan).where(col(VolumePlan.ended).is_(False)).order_by(col(VolumePlan.id))))
 
 
 def list_plan(session: Session, account: str) -> dict[str, Any]:

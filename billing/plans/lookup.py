@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from billing.catalogue import Catalogue, Party, TariffBook
 from billing.plans.reading import find_exchange, text
-from rating.plans import ONE, marked_up, scaled, times
+from billing.plans.volumes import Volume, best
+from rating.plans import ONE, less, marked_up, scaled, times
 from rating.tariff import Rate
+from rating.volumes import month_of, tier_of
 
 MOST_DERIVED = 8
 """A tariff is derived from one that is derived … no deeper; a deeper one is a circle."""
@@ -51,6 +54,10 @@ def find_price(catalogue: Catalogue, party: Party, number: str, at: datetime) ->
     if discount is not None:
         said["discount"] = {"percent": text(discount.percent), "prefix": discount.prefix}
         factor = discount.factor
+    tier = _tier(catalogue, party, book, number, at)
+    if tier is not None:
+        said["tier"] = tier
+        factor = times(factor, less(Decimal(tier["percent"])))
     if book.currency != party.currency:
         exchange = find_exchange(catalogue.exchanges, book.currency, party.currency, at)
         if exchange is None:
@@ -61,6 +68,35 @@ def find_price(catalogue: Catalogue, party: Party, number: str, at: datetime) ->
         return listed
     plan_facts = {**(listed.plan or {}), **said, "listed": listed.rate.facts()}
     return Priced(scaled(listed.rate, factor), plan_facts)
+
+
+def _volumes(party: Party, book: TariffBook | None) -> list[Volume]:
+    """Return the plans of a party, then those of its tariff: of prefixes as long the party's own counts."""
+    return [*(party.plan.volumes if party.plan else ()), *(book.volumes if book else ())]
+
+
+def _tier(catalogue: Catalogue, party: Party, book: TariffBook, number: str, at: datetime) -> dict[str, Any] | None:
+    """Return the tier of a party now, as a charge keeps it."""
+    plan = best([volume for volume in _volumes(party, book) if volume.tiers], number)
+    if plan is None:
+        return None
+    month = month_of(plan.timezone, at)
+    used_ms = catalogue.usage.get((plan.id, party.account_id, month), 0)
+    tier = tier_of(plan.tiers, used_ms)
+    told = {"plan_id": plan.id, "name": plan.name, "month": month, "used_ms": used_ms}
+    return {**told, "from_s": tier.from_s, "percent": text(tier.percent)}
+
+
+def find_flat(catalogue: Catalogue, party: Party, number: str, at: datetime) -> dict[str, Any] | None:
+    """Return the flat rate that a call falls under, with what is left of its fair use, as a charge keeps it."""
+    book = catalogue.tariffs.get(party.tariff_id or 0)
+    plan = best([volume for volume in _volumes(party, book) if volume.fair_ms], number)
+    if plan is None:
+        return None
+    month = month_of(plan.timezone, at)
+    used_ms = catalogue.usage.get((plan.id, party.account_id, month), 0)
+    told = {"plan_id": plan.id, "name": plan.name, "month": month, "fair_ms": plan.fair_ms}
+    return {**told, "left_ms": max(plan.fair_ms - used_ms, 0)}
 
 
 def find_listed(

@@ -26,6 +26,7 @@ from billing.models import (
     WalletKind,
 )
 from billing.plans.margins import Least
+from billing.plans.volumes import Volume, read_volumes
 from rating.parts import RoundingMode
 from rating.plans import MarkUp, less
 from rating.prefixes import PrefixMap, RateMap
@@ -112,6 +113,7 @@ class Plan:
     least: Least | None = None
     bundles: tuple[BundleOf, ...] = ()
     """In the order in which they are used."""
+    volumes: tuple[Volume, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def read_plans(session: Session) -> dict[int, Plan]:
     rates = _by_owner((row.account_id, Rate.from_facts(row.facts)) for row in session.exec(select(AccountRate)))
     least = {row.account_id: _least(row) for row in session.exec(select(MinMargin)) if row.account_id is not None}
     bundles = _read_bundles(session)
+    volumes = read_volumes(session)[0]
     return {
         account_id: Plan(
             rates=RateMap(rates[account_id]) if account_id in rates else None,
@@ -148,8 +151,9 @@ def read_plans(session: Session) -> dict[int, Plan]:
             else None,
             least=least.get(account_id),
             bundles=tuple(bundles.get(account_id, ())),
+            volumes=tuple(volumes.get(account_id, ())),
         )
-        for account_id in {*discounts, *rates, *least, *bundles}
+        for account_id in {*discounts, *rates, *least, *bundles, *volumes}
     }
 
 

@@ -39,6 +39,7 @@ from callctl.cli import (
     tariff_owners,
     topup,
     users,
+    volumes,
     vouchers,
 )
 from callctl.cli.output import visible
@@ -175,6 +176,7 @@ for part in (
     exchange,
     carriers,
     bundles,
+    volumes,
     calls,
     cdrs,
     rerate,

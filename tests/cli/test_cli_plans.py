@@ -115,3 +115,22 @@ def test_a_bundle_is_given_listed_and_quoted(shop: Home) -> None:
     assert "60 s are paid by the bundle Germany 300." in shop.ok(*quote).out
     assert shop.run("bundle", "give", "acme", "--minutes", "0").status == 2
     assert shop.run("bundle", "give", "acme", "--minutes", "1", "--prefix", "x").status == 1
+
+
+def test_volume_plans_are_made_listed_quoted_and_ended(shop: Home) -> None:
+    """0.72 less 5 % from the first minute on is 0.684; flat for 30 s, half of the minute is 0.342."""
+    shop.ok("volume", "tiers", "Volume", "--tariff", "retail", "--tier", "0:5", "--tier", "1000:10")
+    assert quoted(shop, "--account", "acme") == Decimal("0.684")
+    shop.ok("volume", "flat", "Flat", "--account", "acme", "--prefix", "49", "--fair-minutes", "1")
+    assert quoted(shop, "--account", "acme") == Decimal(0)
+    told = shop.ok("quote", "--account", "acme", "--to", "4930123", "--seconds", "90").out
+    assert "60 s are within the flat rate Flat; 60 s of its fair use in" in told
+    assert "pays 0.342 EUR" in told
+    first, second = shop.ok("volume", "list", "--json").json
+    assert (first["kind"], second["terms"]) == ("tiers", {"fair_s": 60})
+    shop.ok("volume", "end", str(first["id"]))
+    shop.ok("volume", "end", str(second["id"]))
+    assert quoted(shop, "--account", "acme") == Decimal("0.72")
+    assert "There are none" in shop.ok("volume", "list").out
+    assert shop.run("volume", "tiers", "x", "--tariff", "retail", "--tier", "5%").status == 2
+    assert shop.run("volume", "end", "99").status == 1
