@@ -38,6 +38,7 @@ from billing.plans.reading import (
     Plan,
     Rates,
     Sale,
+    any_least,
     read_exchanges,
     read_least,
     read_plans,
@@ -132,6 +133,8 @@ class Catalogue:
     usage: Usage = field(default_factory=dict, repr=False)
     """What was used of volume plans, as it was last read."""
 
+    must_earn: bool = True
+    """Whether an account or a tariff says what its calls must earn."""
     counts: bool = False
     """Whether there is a plan that looks at what was used."""
 
@@ -189,6 +192,7 @@ def load_catalogue(
         exchanges=read_exchanges(session),
         routes=read_routes(session),
         usage=read_usage(session),
+        must_earn=any_least(session),
         counts=any_volumes(session),
         guard=_guard(session),
     )

@@ -158,7 +158,15 @@ class Terms:
     moments: tuple[datetime, ...] = ()
     carriage: Carriage | None = None
     """Who carries the call, and what it charges the operator."""
+    bundled: bool = field(default=False, init=False, repr=False, compare=False)
+    """Whether at a level something pays before the money."""
     _facts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look once at what is asked at every step of every call."""
+        for level in self.levels:
+            if level.bundles or level.flat is not None:
+                object.__setattr__(self, "bundled", True)
 
     def facts(self) -> str:
         """Return the levels as JSON text; made once, since every hold of the call carries it."""
@@ -249,11 +257,6 @@ class Terms:
         )
 
     # -- bundles -------------------------------------------------------------------------------------------------------
-
-    @property
-    def bundled(self) -> bool:
-        """Whether at a level something pays before the money."""
-        return any(level.split for level in self.levels)
 
     def ask(self, seconds: int, granted_s: int, now: datetime) -> Terms:
         """Return the terms under which to ask for `seconds` first: the first bundle that is open pays for all of it."""
@@ -474,8 +477,8 @@ def price_chain(
     if routed:
         if len(catalogue.routes):
             carriage = find_carriage(catalogue, number, at, levels[-1].currency)
-        rates = tuple(level.rate for level in levels)
-        if not earns_enough(catalogue, chain, rates, carriage, offered_at=at, ring_s=ring_s):
+        rates = tuple(level.rate for level in levels) if catalogue.must_earn else ()
+        if rates and not earns_enough(catalogue, chain, rates, carriage, offered_at=at, ring_s=ring_s):
             return Refused(refusals.NO_MARGIN, payer, levels[0].rate.destination)
     terms = Terms(tuple(levels), carriage=carriage).at(at)
     closed = terms.closed(at)

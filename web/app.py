@@ -20,6 +20,7 @@ from web.context import Panel, WebOptions
 from web.counters import make_counters
 from web.errors import Faults, handle_errors, refuse_body
 from web.panel import (
+    account_prices,
     account_settings,
     account_statement,
     accounts,
@@ -101,6 +102,7 @@ def create_app(
     screens = (
         overview,
         live_calls,
+        account_prices,
         account_settings,
         account_statement,
         accounts,

@@ -176,6 +176,11 @@ def read_least(session: Session) -> dict[int, Least]:
     return {row.tariff_id: _least(row) for row in session.exec(select(MinMargin)) if row.tariff_id is not None}
 
 
+def any_least(session: Session) -> bool:
+    """Return whether any account or tariff says what its calls must earn."""
+    return session.exec(select(MinMargin.id).limit(1)).first() is not None
+
+
 def _least(row: MinMargin) -> Least:
     return Least(
         Decimal(row.percent) if row.percent else None,
