@@ -35,6 +35,7 @@ from web.panel import (
     notifications,
     overview,
     people,
+    reratings,
     tariffs,
     vouchers,
 )
@@ -114,6 +115,7 @@ def create_app(
         keys,
         notifications,
         people,
+        reratings,
         tariffs,
         vouchers,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
@@ -15,7 +16,8 @@ from starlette.responses import Response
 from billing import cdrs
 from billing.charges import behind, explain_cost
 from billing.errors import NotFound
-from billing.models import CallCost, Cdr, Charge
+from billing.models import CallCost, Cdr, Charge, Correction
+from billing.rerating.corrections import Corrected, corrections_of
 from billing.store import reading
 from billing.subtree import find_within
 from rating.errors import RatingError
@@ -32,6 +34,14 @@ MOST_TEXT = 200
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectedCharge:
+    """A correction of a charge, who made it, and the words that explain the new price."""
+
+    corrected: Corrected
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PricedCharge:
     """A charge with the account's name and the words that explain it."""
 
@@ -40,6 +50,12 @@ class PricedCharge:
     reasons: tuple[str, ...]
     behind: tuple[str, ...] = ()
     """What the operator alone sees."""
+    corrections: tuple[CorrectedCharge, ...] = ()
+
+    @property
+    def amount_micros(self) -> int:
+        """What it costs by now."""
+        return self.corrections[-1].corrected.correction.after_micros if self.corrections else self.charge.amount_micros
 
 
 def read_cursor(text: str) -> tuple[datetime, str] | None:
@@ -71,7 +87,7 @@ def read_day(text: str) -> datetime | None:
         raise HTTPException(400) from None
 
 
-def _reasons(charge: Charge) -> tuple[str, ...]:
+def _reasons(charge: Charge | Correction) -> tuple[str, ...]:
     try:
         return tuple(cdrs.explain(charge))
     except (RatingError, LookupError, TypeError):
@@ -147,12 +163,16 @@ async def cdr_page(request: Request, principal: Reader, id: str = "") -> Respons
                 raise NotFound(f"there is no record of the call {id[:MOST_TEXT]!r}")
             charges = [charge for charge in charges if reach.holds(session, charge.account_id)]
             names = account_names(session, [cdr.account_id, *(charge.account_id for charge in charges)])
+            corrected: defaultdict[int, list[CorrectedCharge]] = defaultdict(list)
+            for one in corrections_of(session, cdr.call_id):
+                corrected[one.correction.level].append(CorrectedCharge(one, _reasons(one.correction)))
             priced = [
                 PricedCharge(
                     charge,
                     names.get(charge.account_id, ""),
                     _reasons(charge),
                     tuple(behind(charge)) if reach.whole else (),
+                    tuple(corrected[charge.level]),
                 )
                 for charge in charges
             ]

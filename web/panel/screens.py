@@ -50,7 +50,10 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
     ),
     (
         "Prices",
-        (Screen("/tariffs", "Tariffs", "tag", "tariffs:read", whole=True),),
+        (
+            Screen("/tariffs", "Tariffs", "tag", "tariffs:read", whole=True),
+            Screen("/reratings", "Re-rating", "history", "cdrs:read", whole=True),
+        ),
     ),
     (
         "Money",

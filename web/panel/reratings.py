@@ -1,0 +1,293 @@
+"""Re-rating: what past calls would cost at other rates, booked as corrections, taken back, with its progress.
+
+Long work goes in portions: a page that shows one asks for the next, and whatever stops in between goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any
+from weakref import WeakKeyDictionary
+
+from fastapi import APIRouter, Depends, Form, Path, Request
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.engine import Engine
+from sqlmodel import Session, col, select
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from billing.errors import BillingError, Conflict, NotFound
+from billing.models import Beyond, RerateRun, RunStatus, Tariff
+from billing.rerating.booking import OUTCOMES, Booked, Order, book_some
+from billing.rerating.look import drop, load_pricer, look_some, start
+from billing.rerating.pricer import WHY, Pricer
+from billing.rerating.report import in_words, list_runs, report
+from billing.rerating.selection import select_charges
+from billing.store import reading, work
+from web.context import CREDIT_DOWN, Panel, panel_of
+from web.pages import is_fragment, show
+from web.security.sessions import Principal, flash, may
+
+router = APIRouter(include_in_schema=False)
+
+Reader = Annotated[Principal, Depends(may("cdrs:read", whole=True))]
+Keeper = Annotated[Principal, Depends(may("cdrs:write", whole=True))]
+
+HOME = "/reratings"
+MOST_ID = 2**53
+PORTION_S = 1.5
+"""How long one request works before it answers with the progress."""
+GOING = frozenset({RunStatus.LOOKING, RunStatus.POSTING, RunStatus.UNDOING})
+Number = Annotated[int, Path(ge=1, le=MOST_ID)]
+Text = Annotated[str, Form()]
+
+_PRICERS: WeakKeyDictionary[Engine, tuple[str, Pricer]] = WeakKeyDictionary()
+"""The rates of the run that was looked at last: reading them for each portion would cost more than the portion."""
+
+
+@router.get(HOME)
+async def runs_page(request: Request, principal: Reader) -> Response:
+    """Show the runs, newest first, and the form to begin one."""
+    return await _list(request, principal)
+
+
+async def _list(
+    request: Request, principal: Principal, *, status: int = 200, error: str = "", form: Mapping[str, Any] | None = None
+) -> Response:
+    panel = panel_of(request)
+
+    def read() -> tuple[list[RerateRun], list[str]]:
+        with reading(panel.engine) as session:
+            names = session.exec(select(Tariff.name).order_by(col(Tariff.name)).limit(500)).all()
+            return list_runs(session), list(names)
+
+    runs, tariffs = await run_in_threadpool(read)
+    today = panel.clock.now().date()
+    blank = {
+        # Minted with the page: sending the same form twice begins one run.
+        "operation": panel.ids.new("rerate"),
+        "since": (today.replace(day=1)).isoformat(),
+        "until": today.isoformat(),
+        "beyond": Beyond.SKIP.value,
+        **dict.fromkeys(("account", "subtree", "prefix", "tariff", "to_tariff", "reason"), ""),
+    }
+    return show(
+        request,
+        principal,
+        "reratings.html",
+        status=status,
+        runs=runs,
+        tariffs=tariffs,
+        error=error,
+        form=form or blank,
+    )
+
+
+@router.post(HOME)
+async def begin(
+    request: Request,
+    principal: Keeper,
+    *,
+    operation: Text = "",
+    since: Text = "",
+    until: Text = "",
+    account: Text = "",
+    subtree: Text = "",
+    prefix: Text = "",
+    tariff: Text = "",
+    to_tariff: Text = "",
+    beyond: Text = "skip",
+    reason: Text = "",
+) -> Response:
+    """Begin a run: it looks at the charges, and books nothing."""
+    panel = panel_of(request)
+    form = {
+        "operation": operation[:150],
+        "since": since[:10],
+        "until": until[:10],
+        "account": account.strip()[:100],
+        "subtree": subtree,
+        "prefix": prefix.strip()[:40],
+        "tariff": tariff[:100],
+        "to_tariff": to_tariff[:100],
+        "beyond": beyond,
+        "reason": reason.strip()[:500],
+    }
+    if beyond not in list(Beyond):
+        raise HTTPException(400)
+
+    def begin_run() -> int:
+        with work(panel.engine) as session:
+            now = panel.clock.now()
+            wanted = select_charges(
+                session,
+                since=_day(form["since"]),
+                # The last day is meant whole, as far as it has gone.
+                until=min(_day(form["until"]) + timedelta(days=1), now),
+                account=form["account"] or None,
+                subtree=bool(subtree),
+                prefix=form["prefix"],
+                tariff=tariff or None,
+                to_tariff=to_tariff or None,
+            )
+            run, _ = start(
+                session,
+                wanted,
+                operation=form["operation"],
+                beyond=Beyond(beyond),
+                reason=form["reason"],
+                actor=principal.login,
+                now=now,
+            )
+            return run.id or 0
+
+    try:
+        number = await run_in_threadpool(begin_run)
+    except BillingError as why:
+        return await _list(request, principal, status=422, error=str(why), form=form)
+    return flash(request, principal, "success", "Nothing is booked yet: this is a preview.", to=f"{HOME}/{number}")
+
+
+@router.get(HOME + "/{number}")
+async def run_page(request: Request, principal: Reader, number: Number) -> Response:
+    """Show one run: what it would change, or has changed."""
+    return await _run(request, principal, number)
+
+
+async def _run(request: Request, principal: Principal, number: int, *, after: str = "", said: str = "") -> Response:
+    panel = panel_of(request)
+
+    def read() -> dict[str, Any]:
+        with reading(panel.engine) as session:
+            run = _find(session, number)
+            return {"run": run, "report": report(session, run), "about": in_words(session, run)}
+
+    parts = await run_in_threadpool(read)
+    fragment = is_fragment(request)
+    template = "_rerating.html" if fragment else "rerating.html"
+    going = parts["run"].status in GOING
+    shown = {"going": going, "why": WHY, "outcomes": OUTCOMES, "after": after, "said": said, "fragment": fragment}
+    return show(request, principal, template, **parts, **shown)
+
+
+@router.post(HOME + "/{number}/go-on")
+async def go_on(request: Request, principal: Keeper, number: Number, after: Text = "") -> Response:
+    """Work for a moment on what goes on, and show how far it has come."""
+    panel = panel_of(request)
+    run = await run_in_threadpool(_read_run, panel, number)
+    said = ""
+    try:
+        after = await _portion(panel, principal, run, after[:200])
+    except CREDIT_DOWN:
+        said = (
+            "The live store does not answer, so no money can be set aside. What is booked stays; go on when it is back."
+        )
+    except Conflict as why:
+        said = str(why)
+    return await _run(request, principal, number, after=after, said=said)
+
+
+async def _portion(panel: Panel, principal: Principal, run: RerateRun, after: str) -> str:
+    """Do some of a run; return after which call to go on."""
+    if run.status is RunStatus.LOOKING:
+        began = panel.clock.monotonic()
+        pricer = await run_in_threadpool(_pricer, panel.engine, run.operation)
+        over = False
+        while not over and panel.clock.monotonic() - began < PORTION_S:
+            looked = await run_in_threadpool(look_some, panel.engine, run.operation, pricer, now=panel.clock.now())
+            over = looked.over
+        if over:
+            _PRICERS.pop(panel.engine, None)
+        return ""
+    if run.status not in GOING:
+        return ""
+    order = Order(run.operation, principal.login, undo=run.status is RunStatus.UNDOING)
+    return (await _book_for_a_moment(panel, order, after))[0].next_call
+
+
+async def _book_for_a_moment(panel: Panel, order: Order, after: str = "") -> tuple[Booked, int]:
+    """Book batches until the portion is done or nothing waits; return the last step, and the calls done in all."""
+    began = panel.clock.monotonic()
+    done, live = 0, True
+    while True:
+        step = await book_some(panel.engine, panel.credit, order, after=after, clock=panel.clock)
+        after, done, live = step.next_call, done + step.done, live and step.live
+        step = replace(step, live=live)
+        if step.over or panel.clock.monotonic() - began >= PORTION_S:
+            return step, done
+
+
+def _pricer(engine: Engine, operation: str) -> Pricer:
+    kept = _PRICERS.get(engine)
+    if kept is None or kept[0] != operation:
+        kept = _PRICERS[engine] = operation, load_pricer(engine, operation)
+    return kept[1]
+
+
+@router.post(HOME + "/{number}/post")
+async def post(request: Request, principal: Keeper, number: Number) -> Response:
+    """Book a run: the first portion at once, the others as the page asks for them."""
+    return await _book(request, principal, number, undo=False)
+
+
+@router.post(HOME + "/{number}/undo")
+async def undo(request: Request, principal: Keeper, number: Number) -> Response:
+    """Take a run back, last call first told, in portions."""
+    return await _book(request, principal, number, undo=True)
+
+
+async def _book(request: Request, principal: Principal, number: int, *, undo: bool) -> Response:
+    panel = panel_of(request)
+    run = await run_in_threadpool(_read_run, panel, number)
+    to = f"{HOME}/{number}"
+    order = Order(run.operation, principal.login, undo=undo)
+    try:
+        step, done = await _book_for_a_moment(panel, order)
+    except CREDIT_DOWN:
+        text = "The live store does not answer, so no money can be set aside: try again when it is back."
+        return flash(request, principal, "danger", text, to=to)
+    except Conflict as why:
+        return flash(request, principal, "danger", str(why), to=to)
+    if not step.over:
+        return flash(request, principal, "success", "It has begun, and goes on while its page is open.", to=to)
+    said = f"{done} call{'' if done == 1 else 's'} {'taken back' if undo else 'booked'}."
+    if not step.live:
+        said += " Live calls see it as soon as the live store answers."
+    return flash(request, principal, "success" if step.live else "warning", said, to=to)
+
+
+@router.post(HOME + "/{number}/drop")
+async def drop_run(request: Request, principal: Keeper, number: Number) -> Response:
+    """Forget a run that has booked nothing."""
+    panel = panel_of(request)
+
+    def forget() -> None:
+        with work(panel.engine) as session:
+            drop(session, _find(session, number).operation, actor=principal.login, now=panel.clock.now())
+
+    try:
+        await run_in_threadpool(forget)
+    except Conflict as why:
+        return flash(request, principal, "danger", str(why), to=f"{HOME}/{number}")
+    return flash(request, principal, "success", "The preview is dropped. It had booked nothing.", to=HOME)
+
+
+def _read_run(panel: Panel, number: int) -> RerateRun:
+    with reading(panel.engine) as session:
+        return _find(session, number)
+
+
+def _find(session: Session, number: int) -> RerateRun:
+    run = session.get(RerateRun, number)
+    if run is None:
+        raise NotFound(f"There is no re-rating {number}.")
+    return run
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), UTC)
+    except ValueError:
+        raise HTTPException(400) from None
