@@ -57,9 +57,9 @@ def next_calls(session: Session, run: RerateRun, *, undo: bool, after: str, most
     """Return the next calls that wait to be posted, or undone, in order; each with all its levels."""
     if undo:
         later = aliased(Correction)
-        undone = select(later.undoes_id).where(col(later.run_id) == run.id, col(later.undoes_id).is_not(None))
+        undone = select(later.id).where(col(later.undoes_id) == col(Correction.id)).exists()
         waiting = select(Correction.call_id).where(
-            Correction.run_id == run.id, col(Correction.undoes_id).is_(None), col(Correction.id).not_in(undone)
+            Correction.run_id == run.id, col(Correction.undoes_id).is_(None), ~undone
         )
         calls = waiting.where(col(Correction.call_id) > after).order_by(col(Correction.call_id))
     else:

@@ -191,6 +191,8 @@ class _Made:
 
 def _as_it_stands(charge: Charge, facts: dict[str, Any]) -> Charge:
     """Return a charge with the facts of its last correction, to be priced by the tariff that holds by now."""
+    if facts is charge.facts:
+        return charge
     return Charge(**{**charge.model_dump(), "facts": facts})
 
 

@@ -3,6 +3,7 @@
     python -m tests.mutation.rating                     the modules that make a price
     python -m tests.mutation.rating --all               every module of rating
     python -m tests.mutation.rating bands prefixes      these
+    python -m tests.mutation.rating bands --only "*when_text*"
 
 It works on a copy in a temporary folder, by mutmut, with the tests of rating alone; everything needs an hour of one
 core. The survivors are printed with what was changed; those that stay are explained in docs/rating-mutants.md.
@@ -123,6 +124,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation.rating", description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", help=f"modules of rating; {', '.join(FIRST)} if none is named")
     parser.add_argument("--all", action="store_true", help="every module of rating")
+    parser.add_argument("--only", metavar="PATTERN", default=[], action="append", help="only mutants of these names")
     parser.add_argument("--jobs", type=int, default=1, help="mutants tested at once")
     asked = parser.parse_args()
     every = sorted(path.relative_to(ROOT / "rating").with_suffix("").as_posix() for path in ROOT.glob("rating/**/*.py"))
@@ -132,12 +134,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="callctl-mutants-") as made:
         folder = Path(made)
         lay_out(folder, modules)
-        said = mutmut(folder, "run", "--max-children", str(asked.jobs))
+        said = mutmut(folder, "run", "--max-children", str(asked.jobs), *asked.only)
         say(said.rsplit("\r", 1)[-1].strip())
-        results = [line.split(": ") for line in mutmut(folder, "results").splitlines() if ": " in line]
+        lines = (line.partition(": ") for line in mutmut(folder, "results").splitlines() if ": " in line)
+        results = [(name.strip(), status.strip()) for name, _, status in lines]
+        results = [(name, status) for name, status in results if status != "not checked"]
         for name, status in results:
-            say(f"\n{status}: {name.strip()}")
-            say(mutmut(folder, "show", name.strip()))
+            say(f"\n{status}: {name}")
+            say(mutmut(folder, "show", name))
         say(f"{len(results)} not killed, of {', '.join(modules)}")
     return 1 if results else 0
 
