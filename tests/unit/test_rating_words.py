@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from rating.bands import when_text
+from rating.bands import NO_BAND, Calendar, instant_ms, when_text
 from rating.errors import AmountError
-from rating.money import parse_amount
+from rating.money import MICROS, format_amount, parse_amount, round_total
 from rating.parts import Band, Conditions, Outside, Rounding, RoundingMode, Step, Surcharge, When
 from rating.prefixes import RateMap
-from rating.pricing import exact_cost, exact_text, local_time, price
+from rating.pricing import closing, cost, exact_cost, exact_text, local_time, price, price_ms, seconds_of
 from rating.tariff import Rate, find_fault
 
 ROUNDING = Rounding(RoundingMode.HALF_UP, 2)
@@ -199,3 +200,81 @@ def test_every_rate_of_a_map_is_told() -> None:
     assert lazy.longest("4930", later) is base
     assert lazy.longest("4430", later) is dated[1]
     assert lazy.longest("33", later) is None
+
+
+def test_one_line_goes_on_over_the_midnight_of_utc() -> None:
+    """Where the day of UTC ends inside a band, seconds and amounts of both sides are one line."""
+    night = Band(When(from_s=79_200, to_s=21_600), (Step(0, Decimal("0.06"), 60, 60),), name="night")
+    day = Band(When(from_s=21_600, to_s=79_200), MINUTE, name="day")
+    of = rate((), bands=(night, day), timezone="Europe/Berlin")
+    assert lines(of, 240, datetime(2026, 1, 5, 23, 58, tzinfo=UTC)) == [
+        ("0.06 per 60 s, in increments of 60 s (night)", 240, "0.24")
+    ]
+
+
+def test_the_edges_of_what_is_said() -> None:
+    """The fee of the first step, a call just long enough to cost, one of a millisecond, decimals only nearly ending."""
+    assert lines(rate((Step(0, Decimal("0.30"), 60, 60, Decimal("0.05")),)), 1)[0] == ("fee of the step", 0, "0.05")
+    assert lines(rate(free_below_s=6), 6) == [("0.3 per 60 s, in increments of 60 s", 60, "0.3")]
+    assert [line.amount for line in price_ms(rate(), 1).lines] == ["0.3"]
+    assert price_ms(rate(), 0).lines == ()
+    assert exact_text(Fraction(1, 2 * (2**53 + 1))) == "0.000000000…"
+
+
+def test_seconds_are_whole_numbers_where_they_are() -> None:
+    """Milliseconds that make whole seconds are an integer, others a decimal; billed seconds are rounded up to one."""
+    assert [(type(seconds_of(ms)), seconds_of(ms)) for ms in (0, 3_000, 1_001, 2_500)] == [
+        (int, 0), (int, 3), (Decimal, Decimal("1.001")), (Decimal, Decimal("2.5")),
+    ]  # fmt: skip
+    billed = cost(rate((Step(0, Decimal(1), 1, Decimal("2.5")),)), 1)[1]
+    assert (type(billed), billed) == (int, 3)
+
+
+def test_a_tariff_closes_on_its_own_clock() -> None:
+    """Open from 08:00 to 18:00 in Berlin: the end is told in Berlin's time."""
+    open_by_day = Band(When(from_s=28_800, to_s=64_800), MINUTE)
+    of = rate((), bands=(open_by_day,), timezone="Europe/Berlin", outside=Outside.CLOSED)
+    at = datetime(2026, 1, 5, 16, 59, 0, tzinfo=UTC)
+    closes_at = closing(of, at, 61_000)
+    assert closes_at is not None
+    assert closes_at.isoformat() == "2026-01-05T18:00:00+01:00"
+    assert closing(of, at, 60_000) is None
+
+
+def test_the_band_before_a_time_without_one() -> None:
+    """The last that was in force: of the same day, of days before, or none for a year."""
+    week = When((1, 2, 3, 4, 5), 28_800, 64_800), When((6,), 36_000, 43_200)
+    calendar = Calendar(week, "UTC")
+
+    def before(text: str) -> int:
+        return calendar.before(instant_ms(datetime.fromisoformat(text)))
+
+    assert before("2026-01-04T12:00Z") == 1  # Sunday: Saturday's
+    assert before("2026-01-05T07:59Z") == 1  # Monday before eight: Saturday's still
+    assert before("2026-01-05T08:00Z") == 0
+    assert before("2026-01-05T12:00Z") == 0
+    assert before("2026-01-06T07:00Z") == 0
+    assert before("2026-01-10T09:00Z") == 0  # Saturday before ten: Friday's
+    assert before("2026-01-10T11:00Z") == 1
+    once = Calendar((When(dates=("2026-01-01",)),), "UTC")
+    assert once.before(instant_ms(datetime(2027, 1, 1, 12, tzinfo=UTC))) == 0
+    assert once.before(instant_ms(datetime(2027, 1, 2, 12, tzinfo=UTC))) == NO_BAND
+
+
+@pytest.mark.parametrize(
+    ("text", "rounded"), [("3.5", 4), ("4.5", 4), ("5.5", 6), ("6.5", 6), ("7.5", 8), ("-3.5", -4), ("-4.5", -4)]
+)
+def test_a_tie_goes_to_the_even_neighbour(text: str, rounded: int) -> None:
+    """Half to even, at every whole number and for credits too; a price rounds as a total does."""
+    even = Rounding(RoundingMode.HALF_EVEN, 0)
+    assert round_total(Fraction(text), even) == rounded * MICROS
+    if rounded > 0:
+        assert cost(replace(rate((Step(0, Decimal(text), 1, 1),)), rounding=even), 1)[0] == rounded * MICROS
+
+
+def test_an_amount_has_two_decimals_unless_told() -> None:
+    """And as many as it needs."""
+    assert [format_amount(micros) for micros in (5_000_000, 5_100_000, 5_123_400, 0, -1)] == [
+        "5.00", "5.10", "5.1234", "0.00", "-0.000001",
+    ]  # fmt: skip
+    assert format_amount(5_000_000, decimals=0) == "5"
