@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rating.errors import AmountError
 from rating.money import MOST_MICROS
-from rating.parts import PLAIN, Band, Conditions
+from rating.parts import PLAIN, Band, Conditions, Step
 from rating.pricing import afford, charged, cost, cost_ms, exact_cost, longest
 from rating.tariff import Rate
 from tests.random_rates import call
@@ -69,8 +69,8 @@ def test_a_call_split_between_increments_costs_the_same(seed: int, first: int, s
     rate, at = drawn(seed)
     increment_s = 6
 
-    def only(steps: tuple[object, ...]) -> tuple[object, ...]:
-        return tuple(replace(step, increment_s=increment_s, fee=step.fee * 0) for step in steps[:1])  # type: ignore[type-var, attr-defined]
+    def only(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        return tuple(replace(step, increment_s=increment_s, fee=step.fee * 0) for step in steps[:1])
 
     bare = replace(
         rate,

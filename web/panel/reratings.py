@@ -168,7 +168,14 @@ async def _run(request: Request, principal: Principal, number: int, *, after: st
     fragment = is_fragment(request)
     template = "_rerating.html" if fragment else "rerating.html"
     going = parts["run"].status in GOING
-    shown = {"going": going, "why": WHY, "outcomes": OUTCOMES, "after": after, "said": said, "fragment": fragment}
+    shown: dict[str, Any] = {
+        "going": going,
+        "why": WHY,
+        "outcomes": OUTCOMES,
+        "after": after,
+        "said": said,
+        "fragment": fragment,
+    }
     return show(request, principal, template, **parts, **shown)
 
 
