@@ -14,6 +14,7 @@ from billing.cdrs import talk_facts
 from billing.models import Cdr, Charge
 from billing.plans.lookup import NoExchange, find_price
 from rating.bulk import BARRED, NO_RATE, SCHEMA, TOO_LARGE, BulkBook
+from rating.bundles import pay
 from rating.errors import AmountError
 from rating.prefixes import RateMap
 from rating.pricing import charged
@@ -26,11 +27,11 @@ WHY = {
     BARRED: "the tariff bars the number",
     TOO_LARGE: "the price would be too large to keep",
     NO_EXCHANGE: "the tariff has another currency, and no exchange rate is known for that time",
-    SPECIAL: "priced with something a re-rating cannot repeat, such as a bundle",
+    SPECIAL: "priced with something a re-rating cannot repeat, such as other seconds of a bundle",
     UNREADABLE: "the stored facts cannot be read",
 }
 """Why a charge has no other price."""
-_KNOWN = {"tariff", "tariff_id", "version", "rate", "billable_s", "billable_ms", "answered_at", "plan"}
+_KNOWN = {"tariff", "tariff_id", "version", "rate", "billable_s", "billable_ms", "answered_at", "plan", "bundles"}
 """What a charge may say of itself for its price to follow from tariff, plan and talk alone."""
 
 
@@ -48,6 +49,7 @@ class _Asked:
     place: int
     cdr: Cdr
     book: TariffBook
+    bundles: Sequence[dict[str, Any]]
 
 
 class Pricer:
@@ -70,11 +72,11 @@ class Pricer:
                 told[place] = found
                 continue
             used[found.id] = found.version
-            asked = _Asked(place, cdr, found)
+            asked = _Asked(place, cdr, found, charge.facts.get("bundles", ()))
             party = self.catalogue.parties.get(charge.account_id)
             if party is None or party.currency != charge.currency:
                 told[place] = UNREADABLE
-            elif party.plan is None and found.sales is None and found.currency == charge.currency:
+            elif _is_plain(party, found) and not asked.bundles:
                 plain[found.id].append(asked)
             else:
                 told[place] = self._one(asked, replace(party, tariff_id=found.id))
@@ -103,6 +105,11 @@ class Pricer:
             return BARRED
         try:
             prices = charged(found.rate, cdr.billable_ms, cdr.answered_at)
+            if asked.bundles:
+                paid = pay(found.rate, prices[1], [one["most_ms"] for one in asked.bundles], cdr.answered_at)
+                if paid.uses_ms != tuple(one["used_ms"] for one in asked.bundles):
+                    return SPECIAL
+                prices = paid.micros, prices[1], paid.billed_ms
         except AmountError:
             return TOO_LARGE
         return _repriced(asked, found.rate, prices, found.plan)
@@ -131,6 +138,11 @@ class Pricer:
         return told
 
 
+def _is_plain(party: Party, book: TariffBook) -> bool:
+    """Return whether the tariff's own rates are all that this account pays by."""
+    return party.plan is None and book.sales is None and book.currency == party.currency
+
+
 def dialled(cdr: Cdr) -> str:
     """Return the number that was called, as tariffs know it."""
     return cdr.callee.removeprefix("+")
@@ -145,5 +157,6 @@ def _repriced(asked: _Asked, rate: Rate, prices: tuple[int, int, int], plan: dic
         "rate": rate.facts(),
         **talk_facts(rate, priced_ms, asked.cdr.answered_at or asked.cdr.offered_at),
         **({"plan": plan} if plan else {}),
+        **({"bundles": asked.bundles} if asked.bundles else {}),
     }
     return Repriced(cost_micros, -(-billed_ms // 1000), facts)
