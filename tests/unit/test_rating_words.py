@@ -129,6 +129,7 @@ def test_bands_are_named_or_told_by_their_times() -> None:
     [
         (rate(), 0, Fraction(0)),
         (rate(), -1, Fraction(0)),
+        (rate(min_charge=Decimal("0.7")), 0, Fraction(0)),
         (rate(), 1, Fraction(3, 10)),
         (rate(fee="0.02"), 60_001, Fraction(62, 100)),
         (rate((Step(0, Decimal(1), 3, 1),)), 2_000, Fraction(2, 3)),
@@ -177,6 +178,8 @@ def test_what_is_no_amount_is_repeated_in_its_error_but_not_without_end() -> Non
         (When(dates=("2031-05-05",)), When(dates=("05-06",)), False),
         (When((3,), dates=("05-05",)), When(dates=("2100-05-05",)), True),
         (When((4,), dates=("05-05",)), When(dates=("2100-05-05",)), False),
+        (When(dates=("02-29",)), When(dates=("2100-05-05", "1900-05-05")), False),
+        (When(dates=("02-29",)), When(dates=("2400-02-29",)), True),
     ],
 )
 def test_dates_meet_in_the_years_they_mean(one: When, other: When, meets: bool) -> None:
