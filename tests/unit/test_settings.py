@@ -140,7 +140,11 @@ def test_all_that_is_wrong_is_said_at_once(file: Path) -> None:
         ),
         ("CALLCTL_ASTERISK__NAME", "b", "CALLCTL_ASTERISK__NAME: asterisk.name does not fit what callctl.toml says"),
         ("CALLCTL_WEB__PORT__X", "b", "CALLCTL_WEB__PORT__X: web.port.x does not fit what callctl.toml says"),
-        ("CALLCTL_WEB__", "s3cret", "CALLCTL_WEB__: unknown key; known are host, port, metrics_from"),
+        (
+            "CALLCTL_WEB__",
+            "s3cret",
+            "CALLCTL_WEB__: unknown key; known are host, port, metrics_from, second_factor_for",
+        ),
     ],
 )
 def test_an_error_names_the_variable(
