@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: setup demo sim mutations test test-asterisk test-freeswitch lint format types lock bench clean
+.PHONY: setup demo sim mutations rating-mutations chaos test test-asterisk test-freeswitch lint format types lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,6 +41,12 @@ sim: $(READY) ## calls, money and faults from 200 fresh seeds; ARGS="--seed N --
 
 mutations: $(READY) ## deliberate bugs, each of which the simulation must catch
 	@$(BIN)/python -m tests.simulation.mutations $(ARGS)
+
+rating-mutations: $(READY) ## small mistakes in rating/, and which of them no test notices (long)
+	@$(BIN)/python -m tests.mutation.rating $(ARGS)
+
+chaos: $(READY) ## real processes killed and stopped at random moments; ARGS="--rounds N --seed N"
+	@$(BIN)/python -m tests.chaos.run $(ARGS)
 
 lint: $(READY) ## ruff and the import rules
 	$(BIN)/ruff check .
