@@ -34,13 +34,13 @@ from sqlalchemy.engine import Engine
 from sqlmodel import Session
 
 from benchmarks import archive
-from billing import cdr_search
 from billing.accounts import list_accounts
 from billing.cdrs import EndedCall, EndedCharge, find_cdr, settle
 from billing.nightly import check_books
 from billing.ports import SystemClock
 from billing.search import CdrFilter, search_cdrs
 from billing.store import migrate, open_store, reading, work
+from billing.subtree import ids_within
 from billing.totals import call_sums, money_sums, roll
 from billing.trial_balance import trial_balance
 from web.queries import outbox_waiting, today
@@ -79,11 +79,8 @@ class Asker:
             "records, customer and number": lambda s, r: search_cdrs(
                 s, CdrFilter(account_id=self._customer(r), number="4930"), most=51
             ),
-            "API: records below a reseller": lambda s, r: cdr_search.search(
-                s, cdr_search.Wanted(root_id=2 + r.randrange(20))
-            ),
-            "API: records, number begins": lambda s, r: cdr_search.search(
-                s, cdr_search.Wanted(root_id=1, number=self._number(r)[:9])
+            "records below a reseller": lambda s, r: search_cdrs(
+                s, CdrFilter(account_ids=s.execute(ids_within(2 + r.randrange(20))).scalars().all()), most=101
             ),
             "one record with its charges": lambda s, r: find_cdr(s, f"pbx:{1 + r.randrange(self.calls)}"),
             "overview: today": lambda s, _: (today(s, now), outbox_waiting(s)),

@@ -14,7 +14,6 @@ from datetime import date
 from typing import Any, Final
 
 from sqlalchemy import text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, select
 
 from billing.models import CallTotal, LedgerTotal, Meta, MoneyTotal, WalletKind
@@ -28,22 +27,78 @@ MOST: Final = 50_000
 DAY_OF: Final = {"sqlite": "date({})", "postgresql": "({} AT TIME ZONE 'UTC')::date"}
 FRESH: Final = "FROM cdr_key k JOIN cdr c ON c.call_id = k.call_id AND c.ended_at = k.ended_at"
 CALLS: Final = (
-    "SELECT {day} AS day, coalesce(c.account_id, 0), c.direction, c.disposition, c.destination, c.switch, c.reason,"
-    f" count(*), sum(c.talk_ms), sum(c.billable_ms) {FRESH}"
+    "SELECT {day} AS day, coalesce(c.account_id, 0) AS account_id, c.direction, c.disposition, c.destination,"
+    f" c.switch, c.reason, count(*) AS calls, sum(c.talk_ms) AS talk_ms, sum(c.billable_ms) AS billable_ms {FRESH}"
     " WHERE k.id > :after AND k.id <= :until GROUP BY 1, 2, 3, 4, 5, 6, 7"
 )
 MONEY: Final = (
-    "SELECT {day} AS day, h.account_id, t.account_id, t.kind, CASE h.level WHEN 0 THEN 1 ELSE 0 END, h.currency,"
-    f" c.direction, c.destination, count(*), sum(h.billed_s), sum(h.amount_micros) {FRESH}"
+    "SELECT {day} AS day, h.account_id AS payer, t.account_id AS payee, t.kind,"
+    " CASE h.level WHEN 0 THEN 1 ELSE 0 END AS first, h.currency, c.direction, c.destination,"
+    f" count(*) AS charges, sum(h.billed_s) AS billed_s, sum(h.amount_micros) AS amount {FRESH}"
     " JOIN charge h ON h.call_id = k.call_id JOIN wallet t ON t.id = h.to_wallet_id"
     " WHERE k.id > :after AND k.id <= :until GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
 )
 POSTINGS: Final = (
-    "SELECT {day} AS day, w.kind, p.currency, sum(CASE WHEN p.amount_micros < 0 THEN -p.amount_micros ELSE 0 END),"
-    " sum(CASE WHEN p.amount_micros > 0 THEN p.amount_micros ELSE 0 END), count(*)"
+    "SELECT {day} AS day, w.kind, p.currency,"
+    " sum(CASE WHEN p.amount_micros < 0 THEN -p.amount_micros ELSE 0 END) AS debits,"
+    " sum(CASE WHEN p.amount_micros > 0 THEN p.amount_micros ELSE 0 END) AS credits, count(*) AS postings"
     " FROM posting p JOIN wallet w ON w.id = p.wallet_id WHERE p.id > :after AND p.id <= :until GROUP BY 1, 2, 3"
 )
+CALLED: Final = "sum(calls), sum(talk_ms), sum(billable_ms)"
+PAID: Final = (
+    "sum(first * charges), sum(first * billed_s), sum(first * amount),"
+    " sum(CASE kind WHEN 'income' THEN amount ELSE 0 END)"
+)
+OF_ALL: Final = "(first = 1 OR kind = 'income')"
 END: Final = 2**62
+"""No id is greater."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How groups of calls, charges or postings become rows of a table: what is its key, what is added up."""
+
+    table: type[SQLModel]
+    groups: str
+    moment: str
+    key: str
+    sums: str
+    where: str = "1 = 1"
+
+
+OF_CALLS: Final = (
+    Spread(CallTotal, CALLS, "c.ended_at", "'all', 0, day, direction, disposition, '', switch, reason", CALLED),
+    Spread(
+        CallTotal,
+        CALLS,
+        "c.ended_at",
+        "'account', account_id, day, direction, disposition, destination, '', ''",
+        CALLED,
+    ),
+    Spread(
+        CallTotal, CALLS, "c.ended_at", "'destination', 0, day, direction, disposition, destination, '', ''", CALLED
+    ),
+    Spread(
+        MoneyTotal,
+        MONEY,
+        "c.ended_at",
+        "'account', payer, day, currency, direction, destination",
+        "sum(charges), sum(billed_s), sum(amount), 0",
+    ),
+    Spread(
+        MoneyTotal,
+        MONEY,
+        "c.ended_at",
+        "'account', payee, day, currency, direction, destination",
+        "0, 0, 0, sum(amount)",
+        "kind = 'money'",
+    ),
+    Spread(MoneyTotal, MONEY, "c.ended_at", "'all', 0, day, currency, direction, ''", PAID, OF_ALL),
+    Spread(MoneyTotal, MONEY, "c.ended_at", "'destination', 0, day, currency, direction, destination", PAID, OF_ALL),
+)
+OF_POSTINGS: Final = (
+    Spread(LedgerTotal, POSTINGS, "p.posted_at", "kind, currency, day", "sum(debits), sum(credits), sum(postings)"),
+)
 
 Key = tuple[Any, ...]
 Sums = dict[Key, list[int]]
@@ -94,13 +149,12 @@ def roll(session: Session, *, most: int = MOST) -> int:
     last_call, last_posting = numbered_until(session, "cdr_key", "posting")
     calls = places[CALLS_AT]
     if (until := min(last_call, calls.value + most)) > calls.value:
-        _add(session, CallTotal, _spread_calls(_ask(session, CALLS, "c.ended_at", calls.value, until)))
-        _add(session, MoneyTotal, _spread_money(_ask(session, MONEY, "c.ended_at", calls.value, until)))
+        _add(session, OF_CALLS, calls.value, until)
         added += until - calls.value
         calls.value = until
     postings = places[POSTINGS_AT]
     if (until := min(last_posting, postings.value + most)) > postings.value:
-        _add(session, LedgerTotal, _spread_postings(_ask(session, POSTINGS, "p.posted_at", postings.value, until)))
+        _add(session, OF_POSTINGS, postings.value, until)
         added += until - postings.value
         postings.value = until
     session.flush()
@@ -191,17 +245,21 @@ def _spread_postings(rows: Iterable[Any]) -> Sums:
     return {(WalletKind(kind), currency, _day(day)): [int(v) for v in values] for day, kind, currency, *values in rows}
 
 
-def _add(session: Session, table: type[SQLModel], sums: Mapping[Key, Sequence[int]]) -> None:
-    if not sums:
-        return
-    on = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    core = table.__table__  # type: ignore[attr-defined] # the table, not the mapper: bulk
-    keys = [column.name for column in core.primary_key]
-    values = [column.name for column in core.columns if column.name not in keys]
-    insert = on.insert(core)
-    added = {name: core.c[name] + insert.excluded[name] for name in values}
-    rows = [dict(zip((*keys, *values), (*key, *sums[key]), strict=True)) for key in sorted(sums)]
-    session.execute(insert.on_conflict_do_update(index_elements=keys, set_=added), rows)
+def _add(session: Session, spreads: Iterable[Spread], after: int, until: int) -> None:
+    """Add up within the database: what is new may be many groups, and none of them is needed here."""
+    for spread in spreads:
+        core = spread.table.__table__  # type: ignore[attr-defined] # its columns, in order
+        keys = [column.name for column in core.primary_key]
+        values = [column.name for column in core.columns if column.name not in keys]
+        day = DAY_OF[session.get_bind().dialect.name].format(spread.moment)
+        added = ", ".join(f"{name} = {core.name}.{name} + excluded.{name}" for name in values)
+        by = ", ".join(part for part in spread.key.split(", ") if part.isidentifier())
+        statement = (
+            f"INSERT INTO {core.name} ({', '.join((*keys, *values))}) SELECT {spread.key}, {spread.sums}"  # noqa: S608
+            f" FROM ({spread.groups.format(day=day)}) AS f WHERE {spread.where} GROUP BY {by}"
+            f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {added}"
+        )
+        session.execute(text(statement), {"after": after, "until": until})
 
 
 def _kept(  # noqa: PLR0917 - private, and each is of another type
@@ -216,6 +274,8 @@ def _kept(  # noqa: PLR0917 - private, and each is of another type
     rules = [core.c.scope == scope, core.c.day >= since, core.c.day <= until]
     if account_ids is not None:
         rules.append(core.c.account_id.in_(list(account_ids)))
+    elif scope != "account":
+        rules.append(core.c.account_id == 0)  # says nothing new, but lets the index go on to the day
     keys = len(core.primary_key)
     sums: Sums = {}
     for row in session.execute(core.select().where(*rules)):
