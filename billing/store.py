@@ -167,12 +167,11 @@ def numbered_until(session: Session, *tables: str) -> list[int]:
     asked = text("SELECT " + ", ".join(f"(SELECT coalesce(max(id), 0) FROM {table})" for table in tables))  # noqa: S608
     if session.get_bind().dialect.name == "sqlite":
         return [int(last) for last in session.execute(asked).one()]
-    session.execute(text("SET LOCAL lock_timeout = '500ms'"))
-    session.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": NUMBERING_LOCK})
-    try:
-        return [int(last) for last in session.execute(asked).one()]
-    finally:
-        session.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": NUMBERING_LOCK})
+    # A transaction of its own, so that the lock goes with it, whatever happens: everybody who writes waits for it.
+    with session.get_bind().engine.connect() as connection, connection.begin():
+        connection.execute(text("SET LOCAL lock_timeout = '500ms'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": NUMBERING_LOCK})
+        return [int(last) for last in connection.execute(asked).one()]
 
 
 def migrate(engine: Engine) -> None:
