@@ -13,7 +13,7 @@ ANNA = 3
 
 
 def _anna(owner: Visitor) -> AccountStatus:
-    (account,) = [row for row in owner.world.rows(Account) if row.id == ANNA]
+    account: Account = next(row for row in owner.world.rows(Account) if row.id == ANNA)
     return account.status
 
 
