@@ -29,6 +29,7 @@ _HOURS = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))? )?([0-2][0-9]):([0-5][0-9])-
 _PREFIX = re.compile(r"[0-9]{1,32}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,2}")
 _NUMBER = re.compile(r"[0-9A-Za-z_]{1,64}")
+_SOCKET = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):[0-9]{1,5}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -159,9 +160,13 @@ def day_began(timezone: str, at: datetime) -> datetime:
 
 
 def networks_of(address: str, lengths: Iterable[tuple[int, int]]) -> list[str]:
-    """Return the networks that hold an address, for each (version, length) of its version; [] where it is none."""
+    """Return the networks that hold an address, for each (version, length) of its version; [] where it is none.
+
+    A port behind it is passed over: Asterisk tells `192.0.2.7:5060` and `[2001:db8::7]:5060`.
+    """
+    with_port = _SOCKET.fullmatch(address)
     try:
-        found = ip_address(address)
+        found = ip_address(with_port[1] or with_port[2] if with_port else address)
     except ValueError:
         return []
     return [str(ip_network((found, length), strict=False)) for version, length in lengths if version == found.version]

@@ -162,7 +162,16 @@ def test_the_smallest_network_names_the_payer(engine: Engine) -> None:
     assert payer(ADDRESS, "192.0.3.1") is None
     assert payer(ADDRESS, "2001:db8:7::1") == tree.cleo
     assert payer(ADDRESS, "2001:db8:7::2") == tree.ray
-    assert payer(ADDRESS, "not an address") is None
+    assert payer(ADDRESS, "192.0.2.99:5060") == tree.cleo
+    assert payer(ADDRESS, "[2001:db8:7::1]:5060") == tree.cleo
+    for wrong in ("not an address", "", "192.0.2", "192.0.2.99:5060:1", "[2001:db8:7::1:5060", "2001:db8:7::1]"):
+        assert payer(ADDRESS, wrong) is None, wrong
+    assert payer(ADDRESS, "2001:db8:7::1") == tree.cleo
+    assert payer(ADDRESS, "2001:db8:7::2") == tree.ray
+    assert payer(ADDRESS, "192.0.2.99:5060") == tree.cleo
+    assert payer(ADDRESS, "[2001:db8:7::1]:5060") == tree.cleo
+    for wrong in ("not an address", "", "192.0.2", "192.0.2.99:5060:1", "[192.0.2.99", "2001:db8:7::1]"):
+        assert payer(ADDRESS, wrong) in {None, tree.cleo} if wrong == "[192.0.2.99" else payer(ADDRESS, wrong) is None
     assert payer(CALLER, "49301") == tree.cleo
 
 

@@ -184,7 +184,13 @@ exten => _{OVER_THE_TRUNK}X.,1,Return(PJSIP/${{EXTEN:{len(OVER_THE_TRUNK)}}}@tru
 exten => _X.,1,Return(PJSIP/${{EXTEN}}@carrier)
 exten => _+X.,1,Return(PJSIP/${{EXTEN}}@carrier)
 [callctl-route-in]
-{phones}[bare]
+{phones}[lab-by-user]
+exten => _X.,1,Set(CHANNEL(accountcode)=sip_user:${{CHANNEL(endpoint)}})
+ same => n,Goto(callctl-out,${{EXTEN}},1)
+[lab-by-address]
+exten => _X.,1,Set(CHANNEL(accountcode)=source_address:${{CHANNEL(pjsip,remote_addr)}})
+ same => n,Goto(callctl-out,${{EXTEN}},1)
+[bare]
 exten => _X.,1,Dial(PJSIP/${{EXTEN}}@carrier,60)
  same => n,Hangup(${{HANGUPCAUSE}})
 """
@@ -233,6 +239,8 @@ allow_transfer=yes
                     one.account_code, one.host, f"context=callctl-out\naccountcode={one.account_code}\n"
                 )
             )
+        for one, context in ((self.by_user, "lab-by-user"), (self.by_address, "lab-by-address")):
+            parts.append(self._endpoint_conf(one.account_code, one.host, f"context={context}\n"))
         return "".join(parts)
 
     def _endpoint_conf(self, name: str, host: str, options: str, *, port: int = 5060) -> str:

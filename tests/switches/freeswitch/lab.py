@@ -160,7 +160,13 @@ password = "{login.secret}"
 <condition field="${{callctl_callee}}" expression="^{OVER_THE_TRUNK}([0-9]+)$">
 <action application="set" data="callctl_dial=sofia/gateway/trunk/$1"/></condition></extension>
 """
+        by_address = """<context name="lab-by-address"><extension name="by-address">
+<condition field="destination_number" expression="^(\\+?[0-9]{1,24})$">
+<action application="set" data="accountcode=source_address:${network_addr}" inline="true"/>
+<action application="transfer" data="$1 XML callctl-out"/></condition></extension></context>
+"""
         text = (SHIPPED / "callctl-routes.xml").read_text()
+        text = _put(text, "</include>", f"{by_address}</include>")
         for door, more in ("callctl-route-in", phones), ("callctl-route-out", trunk):
             text = _put(text, f'<context name="{door}">', f'<context name="{door}">\n{more}')
         return text
@@ -171,6 +177,9 @@ password = "{login.secret}"
             *((code, code, host, context) for code, host, context in ours),
             ("bare", "bare", self.bare_host, "bare"),
         ]
+        user, address = self.by_user, self.by_address
+        users.append((user.account_code, f"sip_user:{user.account_code}", user.host, "callctl-phones"))
+        users.append((address.account_code, "", address.host, "lab-by-address"))
         if self.peer is not None:
             code = self.peer.account_code
             users.append(("trunk", code or "trunk", self.peer.sip[0], "callctl-out" if code else "bare"))

@@ -162,6 +162,16 @@ class Lab(ABC):
         """Return one of the configured endpoints, from 0."""
         return Endpoint(f"cust-{number:03d}", self._host(number + 1), f"3110{number:04d}")
 
+    @property
+    def by_user(self) -> Endpoint:
+        """Return an endpoint that has no account code: its calls are recognised by its name."""
+        return self.endpoint(ACCOUNTS)
+
+    @property
+    def by_address(self) -> Endpoint:
+        """Return an endpoint that has no account code: its calls are recognised by its address."""
+        return self.endpoint(ACCOUNTS + 1)
+
     def fresh_endpoint(self) -> Endpoint:
         """Return an endpoint that no test has used, or begin again with the first."""
         self.next_account += 1

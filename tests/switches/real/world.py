@@ -193,13 +193,15 @@ resync_s = 2.0
         self._pool = [self._add(self.lab.fresh_endpoint()) for _ in range(POOL)]
 
     def _add(self, endpoint: Endpoint, **options: Any) -> Customer:
+        code = [(IdentityKind.ACCOUNT_CODE, endpoint.account_code), (IdentityKind.DID, endpoint.did)]
+        identities = options.pop("identities", code)
         with work(self.engine) as session:
             account = add_account(
                 session,
                 name=endpoint.account_code,
                 kind=AccountKind.CUSTOMER,
                 tariff="retail",
-                identities=[(IdentityKind.ACCOUNT_CODE, endpoint.account_code), (IdentityKind.DID, endpoint.did)],
+                identities=identities,
                 actor="test",
                 now=self.clock.now(),
                 **options,
@@ -212,9 +214,10 @@ resync_s = 2.0
             return Customer(endpoint, account.id, wallet_id or 0)
 
     async def customer(self, money: str = "0", **options: Any) -> Customer:
-        """Return a customer nobody has used, with this money; `options` are those of `add_account`."""
+        """Return a customer nobody has used, with this money; `options`: those of `add_account`, and an `endpoint`."""
         if options:
-            one = await asyncio.to_thread(self._add, self.lab.fresh_endpoint(), **options)
+            endpoint = options.pop("endpoint", None) or self.lab.fresh_endpoint()
+            one = await asyncio.to_thread(self._add, endpoint, **options)
             if self.controller is not None:
                 await asyncio.sleep(1.5)  # a controller looks for a newer catalogue every second
         else:
