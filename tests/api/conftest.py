@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from billing import keys, outbox
 from billing.access import CEILINGS, READ, SCOPES
 from billing.models import AccountKind
-from billing.settings import ApiSettings, Settings
+from billing.settings import ApiSettings, Settings, VoucherSettings
 from billing.store import work
 from tests.web.world import World, make_world, open_world
 from web.app import create_app
@@ -81,9 +81,10 @@ def world(made_world: Path, tmp_path: Path, redis_server: FakeServer) -> Iterato
 
 
 @pytest.fixture
-def app(world: World) -> FastAPI:
+def app(world: World, tmp_path: Path) -> FastAPI:
     """The app on it, for callers who never wait."""
-    settings = Settings(api=ApiSettings(per_s=1e6, burst=10**6))
+    keys_of_vouchers = VoucherSettings(key_file=tmp_path / "voucher.key")
+    settings = Settings(api=ApiSettings(per_s=1e6, burst=10**6), vouchers=keys_of_vouchers)
     return create_app(world.engine, world.credit, world.live, clock=world.clock, ids=world.ids, settings=settings)
 
 

@@ -25,6 +25,8 @@ BODIES: dict[str, Any] = {
     "change_user": {"disabled": True},
     "add_key": {"name": "new", "scopes": ["money:read"]},
     "add_topup": {"amount": "1.00"},
+    "add_voucher_batch": {"name": "new", "number": 1, "worth": "1.00"},
+    "redeem_voucher": {"code": "NONE"},
 }
 """A body for each operation that takes one."""
 

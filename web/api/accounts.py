@@ -11,12 +11,11 @@ from pydantic import Field
 from sqlmodel import Session
 from starlette.responses import Response
 
-from billing import account_changes, accounts
+from billing import account_changes, accounts, outbox
 from billing.access import Reach
 from billing.account_changes import Changes
 from billing.accounts import AccountView
-from billing.credit.store import AccountState, WalletState
-from billing.models import AccountKind, AccountStatus, BillingMode, IdentityKind, Wallet
+from billing.models import AccountKind, AccountStatus, BillingMode, IdentityKind
 from billing.store import reading, work
 from billing.subtree import list_within
 from web.api.auth import Asking, Caller
@@ -270,20 +269,8 @@ async def set_status(request: Request, caller: Asking, account_id: AccountId, bo
 
 async def tell(panel: Panel, account_id: int) -> None:
     """Tell the live store an account's limits and credit. Where it does not answer, a controller brings them over."""
-
-    def read() -> tuple[AccountView, int]:
-        with reading(panel.engine) as session:
-            view = accounts.find_account(session, str(account_id))
-            wallet = session.get(Wallet, view.wallet_id)
-            return view, 0 if wallet is None else wallet.seq
-
-    view, seq = await run_in_threadpool(read)
-    if view.kind is AccountKind.OPERATOR:
-        return
     with contextlib.suppress(*CREDIT_DOWN):
-        await panel.credit.sync_account(AccountState(view.id, view.status.value, view.max_calls, view.max_cps))
-        state = WalletState(view.wallet_id, view.balance_micros, seq, view.credit_limit_micros)
-        await panel.credit.sync_wallet(state)
+        await outbox.tell_accounts(panel.engine, panel.credit, [account_id], clock=panel.clock)
 
 
 def view_of(session: Session, caller: Caller, account_id: int) -> AccountView:

@@ -24,9 +24,11 @@ from web.api import (
     keys,
     me,
     reversals,
+    statements,
     topups,
     transfers,
     users,
+    vouchers,
 )
 from web.api.gate import Gate
 from web.api.problems import handle_problems
@@ -43,6 +45,8 @@ RESOURCES = (
     transfers,
     adjustments,
     reversals,
+    statements,
+    vouchers,
     calls,
     cdrs,
     alerts,

@@ -1,0 +1,111 @@
+"""Statements: what an account had, what came and went in a month of its own clock, what it has then."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from billing import statements
+from billing.models import AccountKind
+from billing.statements import Line, Statement
+from billing.store import reading
+from web.api.accounts import view_of
+from web.api.auth import Asking
+from web.api.problems import Problem
+from web.api.routes import AccountId, Cursor, PageSize, needs, number_of, resource
+from web.api.shapes import Amount, Currency, Moment, Shape, amount
+from web.context import panel_of
+
+router = resource("money")
+
+Month = Annotated[
+    str | None, Query(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", description="A month; without one, this month.")
+]
+
+
+class SumShape(Shape):
+    """What one kind of line came to."""
+
+    kind: str = Field(examples=["call"])
+    lines: int
+    amount: Amount
+
+
+class LineShape(Shape):
+    """One posting; `balance` is the opening balance and all lines up to and with this one."""
+
+    seq: int
+    at: Moment
+    kind: str = Field(examples=["topup"])
+    what: str = Field(description="Number and destination of a call, or the reason.")
+    reference: str = Field(description="The call, or the operation.")
+    amount: Amount
+    balance: Amount
+
+
+class StatementShape(Shape):
+    """opening + lines = closing."""
+
+    account_id: int = Field(examples=[5])
+    currency: Currency
+    month: str = Field(examples=["2026-11"])
+    since: Moment
+    until: Moment = Field(description="The first moment that does not belong to it.")
+    opening: Amount
+    closing: Amount
+    sums: list[SumShape]
+    items: list[LineShape]
+    next: str | None = Field(description="Send it as `after` to get the following lines; null at the end.")
+
+
+@router.get("/accounts/{account_id}/statement", **needs("money:read", "cursor_invalid", "refused"))
+async def get_statement(
+    request: Request,
+    caller: Asking,
+    account_id: AccountId,
+    *,
+    month: Month = None,
+    after: Cursor = "",
+    limit: PageSize = 100,
+) -> StatementShape:
+    """Return a month of an account: opening balance, lines, closing balance. Days are those of its own clock."""
+    panel = panel_of(request)
+    after_seq = number_of(after)
+
+    def read() -> tuple[Statement, list[Line]]:
+        with reading(panel.engine) as session:
+            view = view_of(session, caller, account_id)
+            if view.kind is AccountKind.OPERATOR:
+                raise Problem("refused", "The operator has no wallet of its own; see its books.")
+            wanted = month or statements.this_month(panel.clock.now(), view.timezone)
+            period = statements.month_of(wanted, view.timezone)
+            told = statements.statement(session, account_id, period)
+            return told, statements.lines(session, account_id, period, after_seq=after_seq, most=limit + 1)
+
+    told, lines = await run_in_threadpool(read)
+    return StatementShape(
+        account_id=account_id,
+        currency=told.currency,
+        month=told.period.name,
+        since=told.period.since,
+        until=told.period.until,
+        opening=amount(told.opening_micros),
+        closing=amount(told.closing_micros),
+        sums=[SumShape(kind=one.kind, lines=one.lines, amount=amount(one.amount_micros)) for one in told.sums],
+        items=[
+            LineShape(
+                seq=line.seq,
+                at=line.at,
+                kind=line.kind,
+                what=line.what,
+                reference=line.reference,
+                amount=amount(line.amount_micros),
+                balance=amount(line.balance_micros),
+            )
+            for line in lines[:limit]
+        ],
+        next=str(lines[limit - 1].seq) if len(lines) > limit else None,
+    )
