@@ -119,10 +119,12 @@ def close_account(session: Session, account_id: int, *, within: int | None = Non
     below = select(Account.name).where(Account.parent_id == account_id, Account.status != AccountStatus.CLOSED)
     if (child := session.exec(below.limit(1)).first()) is not None:
         raise Refused(f"{account.name!r} has open accounts under it, such as {child!r}: close those first")
+    # Locked: what is being posted just now is waited for, and what comes after finds the account closed.
     money = select(Wallet.balance_micros, Wallet.currency).where(
-        Wallet.account_id == account_id, Wallet.kind == WalletKind.MONEY, Wallet.balance_micros != 0
+        Wallet.account_id == account_id, Wallet.kind == WalletKind.MONEY
     )
-    if (left := session.exec(money).first()) is not None:
+    found = session.exec(money.order_by(col(Wallet.id)).with_for_update(key_share=True)).all()
+    if (left := next((one for one in found if one[0]), None)) is not None:
         what = "is left" if left[0] > 0 else "is owed"
         raise Refused(f"{format_amount(abs(left[0]))} {left[1]} {what}: settle the balance of {account.name!r} first")
     identities = _in_use(session, account_id)

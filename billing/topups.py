@@ -111,6 +111,9 @@ def _move(
     source, payer = _source(session, account)
     wallet = _wallet(session, id_of(account), WalletKind.MONEY, account.currency)
     purses = lock_wallets(session, sorted([source, wallet]))
+    # Closing locks the wallet as well: it may have been closed while we waited for it.
+    if session.exec(select(Account.status).where(Account.id == account.id)).one() is AccountStatus.CLOSED:
+        return {"refused": f"{account.name!r} is closed"}, ()
     if payer is not None:
         # Nobody moves this wallet's money now: it is locked.
         funds = purses[source].balance_micros + payer.credit_limit_micros

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -139,6 +141,34 @@ def test_an_account_with_money_or_customers_is_not_closed(engine: Engine) -> Non
         with pytest.raises(Refused, match=why), work(engine) as session:
             close_account(session, account_id, actor="admin", now=NOW)
     assert _everything(engine) == before
+
+
+def test_closing_and_topping_up_at_once_leaves_no_money_in_a_closed_account(engine: Engine) -> None:
+    """Whichever comes first: the account is closed and empty, or open with its money. Twelve accounts, both at once."""
+    plant(engine)
+    ids = []
+    for number in range(12):
+        with work(engine) as session:
+            name = f"customer {number}"
+            ids.append(add_account(session, name=name, kind=AccountKind.CUSTOMER, actor="admin", now=NOW).id or 0)
+    start = Barrier(2)
+
+    def close(account_id: int) -> None:
+        start.wait()
+        with contextlib.suppress(Refused), work(engine) as session:
+            close_account(session, account_id, actor="admin", now=NOW)
+
+    def pay(account_id: int) -> None:
+        start.wait()
+        with contextlib.suppress(Refused), work(engine) as session:
+            top_up(session, account_id, EURO, operation=f"t{account_id}", actor="admin", now=NOW)
+
+    with ThreadPoolExecutor(2) as pool:
+        for account_id in ids:
+            list(pool.map(lambda do, of=account_id: do(of), (close, pay)))
+    with reading(engine) as session:
+        states = {(view.status, view.balance_micros) for view in (find_account(session, str(one)) for one in ids)}
+    assert states <= {(AccountStatus.CLOSED, 0), (AccountStatus.ACTIVE, EURO)}
 
 
 def test_the_smallest_network_names_the_payer(engine: Engine) -> None:
