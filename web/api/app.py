@@ -20,6 +20,7 @@ from web.api import (
     balance,
     calls,
     cdrs,
+    docs,
     identities,
     keys,
     me,
@@ -91,6 +92,7 @@ def make_api(panel: Panel) -> FastAPI:
     for part in RESOURCES:
         api.include_router(part.router)
     api.add_api_route("/openapi.json", _openapi, include_in_schema=False)
+    api.add_api_route("/docs", docs.docs_page, include_in_schema=False)
     api.openapi = lambda: describe(api)  # type: ignore[method-assign] # how FastAPI lets an app describe itself
     return api
 
