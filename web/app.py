@@ -15,7 +15,7 @@ from billing.ports import Clock, Ids
 from billing.settings import Settings
 from web import health, metrics
 from web.api import switch_cdrs
-from web.api.app import PREFIX, make_api
+from web.api.app import PREFIX, UNREAD, make_api
 from web.context import Panel, WebOptions
 from web.counters import make_counters
 from web.errors import Faults, handle_errors, refuse_body
@@ -89,7 +89,7 @@ def create_app(
     )
     handle_errors(app)
     # Added last is outermost: headers are put on everything, faults and refused bodies included.
-    app.add_middleware(BodyLimit, larger={**switch_cdrs.LARGER, **decks.LARGER}, refuse=refuse_body)
+    app.add_middleware(BodyLimit, larger={**switch_cdrs.LARGER, **decks.LARGER}, unread=UNREAD, refuse=refuse_body)
     app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders)
 

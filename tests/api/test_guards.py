@@ -18,7 +18,8 @@ from tests.api.routes import Operation, operations
 from tests.web.world import World
 from web.app import create_app
 
-OPEN_TO_ALL = {"/openapi.json"}
+QUESTIONS = {"make_quote"}
+"""What is asked with a body and changes nothing."""
 
 
 def state(world: World) -> tuple[int, ...]:
@@ -79,13 +80,11 @@ def test_every_route_wants_its_scope(app: FastAPI, client: TestClient, world: Wo
         others = [scope for scope in SCOPES if not scope.startswith(f"{area}:")]
         if operation.scope.endswith(":write"):
             others.append(f"{area}:read")
-        elif operation.method != "GET":
+        elif operation.method != "GET" and operation.name not in QUESTIONS:
             raise AssertionError(f"{operation.name} changes something with a scope to read")
         answer = send(Program(client, make_key(world, OPERATOR, others), world), operation)
         assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing"), operation.name
         assert answer.json()["scope"] == operation.scope
-        if operation.scope.endswith(":read"):
-            assert operation.method == "GET"
     moved = state(world)
     assert moved[1:3] == before[1:3]
 

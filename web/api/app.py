@@ -18,18 +18,23 @@ from web.api import (
     alerts,
     audit,
     balance,
+    books,
     calls,
     cdrs,
     docs,
     identities,
+    imports,
     keys,
     me,
+    quotes,
     reversals,
     statements,
+    tariffs,
     topups,
     transfers,
     users,
     vouchers,
+    webhooks,
 )
 from web.api.gate import Gate
 from web.api.problems import handle_problems
@@ -37,6 +42,8 @@ from web.api.shapes import Problem
 from web.context import Panel
 
 PREFIX = "/api/v1"
+UNREAD = frozenset({f"{PREFIX}/imports"})
+"""Where a body is read after the key was looked at."""
 RESOURCES = (
     me,
     accounts,
@@ -44,16 +51,21 @@ RESOURCES = (
     balance,
     topups,
     transfers,
-    adjustments,
-    reversals,
     statements,
     vouchers,
+    adjustments,
+    reversals,
     calls,
     cdrs,
+    tariffs,
+    quotes,
+    imports,
     alerts,
+    webhooks,
     keys,
     users,
     audit,
+    books,
 )
 
 ABOUT = """\

@@ -58,6 +58,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "etag_mismatch": (412, "It has been changed since you read it. Read it again, then decide."),
     "body_too_large": (413, "The body is larger than this address takes."),
     "not_json": (415, "The body must be sent as application/json."),
+    "media_unknown": (415, "A deck is sent as text/csv, as an XLSX sheet or as application/octet-stream."),
     "invalid": (422, "A value is missing, unknown or out of its range; `errors` says which."),
     "amount_invalid": (422, "An amount is a text such as 12.50: plain digits, at most 6 decimals."),
     "too_large": (422, "The amount or the balance would be larger than can be kept exactly."),

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from billing.models import AuditRow
 from billing.store import reading
+from rating.money import format_amount
 from web.context import panel_of
 from web.pages import show
 from web.security.sessions import Principal, may
@@ -58,8 +59,28 @@ async def audit_page(
     )
 
 
-def differences(row: AuditRow) -> list[tuple[str, Any, Any]]:
-    """Return what was and what is, name by name; what stayed the same is left out."""
+def differences(row: AuditRow) -> list[tuple[str, str, str]]:
+    """Return (name, what was, what is) in words, name by name; what stayed the same or says nothing is left out."""
     was, now_is = row.before or {}, row.after or {}
-    names = dict.fromkeys([*was, *now_is])
-    return [(name, was.get(name), now_is.get(name)) for name in names if was.get(name) != now_is.get(name)]
+    told = []
+    for name in dict.fromkeys([*was, *now_is]):
+        before, after = _words(name, was.get(name)), _words(name, now_is.get(name))
+        if before != after:
+            told.append((name.removesuffix("_micros"), before, after))
+    return told
+
+
+def _words(name: str, value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case int() if name.endswith("_micros"):
+            return format_amount(value)
+        case list():
+            return ", ".join(str(one) for one in value)
+        case dict():
+            return ", ".join(f"{key} {one}" for key, one in value.items())
+        case _:
+            return str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 from starlette.responses import PlainTextResponse, Response
@@ -31,8 +31,8 @@ def in_words(path: str, status: int) -> Response:  # noqa: ARG001 - an app may a
 class BodyLimit:
     """Reads the body before anything else sees the request: 413 beyond 64 KB, 408 where it does not arrive in time.
 
-    `larger`: beginnings of paths that programs post to, and how much these take. `refuse` makes the
-    answer for a path and a status.
+    `larger`: beginnings of paths that programs post to, and how much these take. `unread`: paths that
+    look at who is asking first, then read and count by themselves. `refuse` makes the answer for a path and a status.
     """
 
     def __init__(
@@ -42,18 +42,20 @@ class BodyLimit:
         most_bytes: int = MOST_BODY_BYTES,
         timeout_s: float = BODY_TIMEOUT_S,
         larger: Mapping[str, int] = MappingProxyType({}),
+        unread: Collection[str] = (),
         refuse: Callable[[str, int], Response] = in_words,
     ) -> None:
         self.app = app
         self.most_bytes = most_bytes
         self.larger = larger
+        self.unread = unread
         self.refuse = refuse
         self.timeout_s = timeout_s
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Buffer the body, then hand it on as one message."""
-        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"}:
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"} or scope["path"] in self.unread:
             await self.app(scope, receive, send)
             return
         if self._most(scope) > LARGE_BYTES:
