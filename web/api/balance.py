@@ -44,7 +44,7 @@ class HoldShape(Shape):
     deadline_at: Moment | None = Field(description="Null where the call is over and its charge is being booked.")
 
 
-@router.get("/accounts/{account_id}/balance", **needs("money:read"))
+@router.get("/accounts/{account_id}/balance", **needs("money:read", "refused"))
 async def get_balance(request: Request, caller: Asking, account_id: AccountId) -> BalanceShape:
     """Return what an account has now."""
     panel = panel_of(request)
@@ -64,7 +64,7 @@ async def get_balance(request: Request, caller: Asking, account_id: AccountId) -
     )
 
 
-@router.get("/accounts/{account_id}/holds", **needs("money:read", "credit_unavailable"))
+@router.get("/accounts/{account_id}/holds", **needs("money:read", "refused", "credit_unavailable"))
 async def list_holds(request: Request, caller: Asking, account_id: AccountId) -> Page[HoldShape]:
     """List what is held of an account's money, the earliest deadline first."""
     panel = panel_of(request)
