@@ -27,7 +27,6 @@ BODIES: dict[str, Any] = {
     "add_tariff": {"name": "new", "currency": "EUR"},
     "make_quote": {"account_id": 3, "to": "442071838750", "seconds": 60},
     "add_webhook": {"url": "https://hooks.example.com/x", "events": ["call.ended"]},
-    "redeem_voucher": {"code": "AAAA-BBBB-CCCC-DDDD"},
     "import_rates": None,
     "add_topup": {"amount": "1.00"},
     "add_voucher_batch": {"name": "new", "number": 1, "worth": "1.00"},
