@@ -51,7 +51,7 @@ def test_a_resellers_voucher_is_redeemed_out_of_its_own_wallet(reseller: Program
     assert (world.balance("Anna's Bakery"), world.balance("Bluebird Voice")) == (35_000_000, 465_000_000)
     told = reseller.get(f"{BATCHES}/{batch['id']}").json()
     assert (told["redeemed"], "codes" in told) == (1, False)
-    listed = reseller.get(f"{BATCHES}/{batch['id']}/vouchers", params={"limit": 1}).json()
+    listed = reseller.get(f"{BATCHES}/{batch['id']}/vouchers", params={"most": 1}).json()
     assert [(one["state"], one["redeemed_by"]) for one in listed["items"]] == [("used", "Anna's Bakery")]
     rest = reseller.get(f"{BATCHES}/{batch['id']}/vouchers", params={"after": listed["next"]}).json()
     assert [(one["state"], one["ends_in"]) for one in rest["items"]] == [("open", batch["codes"][1][-4:])]

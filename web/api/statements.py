@@ -69,7 +69,7 @@ async def get_statement(
     *,
     month: Month = None,
     after: Cursor = "",
-    limit: PageSize = 100,
+    most: PageSize = 100,
 ) -> StatementShape:
     """Return a month of an account: opening balance, lines, closing balance. Days are those of its own clock."""
     panel = panel_of(request)
@@ -83,7 +83,7 @@ async def get_statement(
             wanted = month or statements.this_month(panel.clock.now(), view.timezone)
             period = statements.month_of(wanted, view.timezone)
             told = statements.statement(session, account_id, period)
-            return told, statements.lines(session, account_id, period, after_seq=after_seq, most=limit + 1)
+            return told, statements.lines(session, account_id, period, after_seq=after_seq, most=most + 1)
 
     told, lines = await run_in_threadpool(read)
     return StatementShape(
@@ -105,7 +105,7 @@ async def get_statement(
                 amount=amount(line.amount_micros),
                 balance=amount(line.balance_micros),
             )
-            for line in lines[:limit]
+            for line in lines[:most]
         ],
-        next=str(lines[limit - 1].seq) if len(lines) > limit else None,
+        next=str(lines[most - 1].seq) if len(lines) > most else None,
     )

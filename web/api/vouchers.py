@@ -91,7 +91,7 @@ class RedeemedShape(Shape):
 
 @router.get("/voucher-batches", **needs("vouchers:read", "cursor_invalid"))
 async def list_voucher_batches(
-    request: Request, caller: Asking, after: Cursor = "", limit: PageSize = 100
+    request: Request, caller: Asking, after: Cursor = "", most: PageSize = 100
 ) -> Page[BatchShape]:
     """List the batches you have issued, newest first; the operator sees everybody's."""
     panel = panel_of(request)
@@ -99,11 +99,11 @@ async def list_voucher_batches(
 
     def read() -> list[BatchView]:
         with reading(panel.engine) as session:
-            return vouchers.list_batches(session, within=caller.reach.within, before_id=before or None, most=limit + 1)
+            return vouchers.list_batches(session, within=caller.reach.within, before_id=before or None, most=most + 1)
 
     found = await run_in_threadpool(read)
-    following = str(found[limit - 1].id) if len(found) > limit else None
-    return Page(items=[_shape(one) for one in found[:limit]], next=following)
+    following = str(found[most - 1].id) if len(found) > most else None
+    return Page(items=[_shape(one) for one in found[:most]], next=following)
 
 
 @router.post(
@@ -152,7 +152,7 @@ async def get_voucher_batch(request: Request, caller: Asking, batch_id: BatchId)
 
 @router.get("/voucher-batches/{batch_id}/vouchers", **needs("vouchers:read", "cursor_invalid"))
 async def list_vouchers(
-    request: Request, caller: Asking, batch_id: BatchId, after: Cursor = "", limit: PageSize = 100
+    request: Request, caller: Asking, batch_id: BatchId, after: Cursor = "", most: PageSize = 100
 ) -> Page[VoucherShape]:
     """List the vouchers of a batch by the end of their codes: nobody has the codes any more."""
     panel = panel_of(request)
@@ -166,7 +166,7 @@ async def list_vouchers(
                 within=caller.reach.within,
                 now=panel.clock.now(),
                 after_id=after_id,
-                most=limit + 1,
+                most=most + 1,
             )
             return [
                 VoucherShape(
@@ -180,7 +180,7 @@ async def list_vouchers(
             ]
 
     found = await run_in_threadpool(read)
-    return Page(items=found[:limit], next=str(found[limit - 1].id) if len(found) > limit else None)
+    return Page(items=found[:most], next=str(found[most - 1].id) if len(found) > most else None)
 
 
 @router.post("/voucher-batches/{batch_id}/cancellation", **needs("vouchers:write", changes=True))
