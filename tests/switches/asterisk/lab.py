@@ -224,6 +224,7 @@ timers=no
 send_connected_line=no
 100rel=no
 allow_transfer=yes
+dtmf_mode=auto
 """
         ]
         parts.append(self._endpoint_conf("carrier", self.carrier_host, "context=callctl-in\n"))

@@ -11,8 +11,12 @@ from urllib.parse import quote
 
 _SDP = (
     "v=0\r\no=ua 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
-    "m=audio 6000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+    "m=audio {port} RTP/AVP 0{events}\r\na=rtpmap:0 PCMU/8000\r\n"
 )
+EVENTS = 101
+"""The payload type under which a telephone that takes digits as events (RFC 4733) gets them."""
+_EVENTS_SDP = f"a=rtpmap:{EVENTS} telephone-event/8000\r\na=fmtp:{EVENTS} 0-15\r\n"
+_LOUD = {code for code in range(256) if (~code & 0x70) > 0x20}  # mu-law: a chord of 3 and more, no silence and no hiss
 
 
 class NoAnswer(Exception):
@@ -30,6 +34,8 @@ class Leg:
     target: str = ""
     cseq: int = 1
     status: int = 0
+    media_port: int = 0
+    """Where the switch takes its media."""
     replies: asyncio.Queue[tuple[int, str, str]] = field(default_factory=asyncio.Queue)
     notified: list[str] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,16 +67,17 @@ class Telephone(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    async def call(self, number: str, *, timeout_s: float = 10) -> Leg:
-        """Call a number and wait until it answers. Raises `NoAnswer`."""
+    async def call(self, number: str, *, rtp: int = 6000, events: bool = False, timeout_s: float = 10) -> Leg:
+        """Call a number and wait until it answers; media comes to port `rtp`, digits as events. Raises `NoAnswer`."""
         leg = Leg(
             f"ua-{secrets.token_hex(8)}", f"<sip:{number}@{self.switch[0]}:{self.switch[1]}>", secrets.token_hex(4)
         )
         leg.remote = leg.called
         leg.target = leg.called[1:-1]
         self.legs[leg.call_id] = leg
-        host = self.local[0]
-        status, to, contact = await self._ask(leg, "INVITE", body=_SDP.format(host=host), timeout_s=timeout_s)
+        body = _SDP.format(host=self.local[0], port=rtp, events=f" {EVENTS}" if events else "")
+        body += _EVENTS_SDP if events else ""
+        status, to, contact = await self._ask(leg, "INVITE", body=body, timeout_s=timeout_s)
         leg.status, leg.remote = status, to
         if status != 200:
             self._say(leg, "ACK", leg.cseq)
@@ -145,6 +152,8 @@ class Telephone(asyncio.DatagramProtocol):
         first = text.split("\r\n", 1)[0]
         if first.startswith("SIP/2.0 "):
             number, method = header(text, "CSeq").split()
+            if media := re.search(r"^m=audio (\d+) ", text, re.MULTILINE):
+                leg.media_port = int(media[1])
             if int(number) == leg.cseq and method != "ACK":
                 leg.replies.put_nowait((int(first.split()[1]), header(text, "To"), header(text, "Contact")))
             return
@@ -156,6 +165,36 @@ class Telephone(asyncio.DatagramProtocol):
         if method != "ACK":
             same = "".join(f"{name}: {header(text, name)}\r\n" for name in ("Via", "From", "To", "Call-ID", "CSeq"))
             self._write(f"SIP/2.0 200 OK\r\n{same}Content-Length: 0\r\n\r\n")
+
+
+class Ear(asyncio.DatagramProtocol):
+    """Where a telephone's media comes: when something could be heard, and when a digit was told as an event."""
+
+    def __init__(self) -> None:
+        self.sounds: list[float] = []
+        self.events: list[float] = []
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]  # UDP has this one
+        """Remember what to say it over."""
+        self._transport = transport
+
+    async def keep_silent_into(self, target: tuple[str, int]) -> None:
+        """Send silence, as a telephone does that is listened to: FreeSWITCH plays nothing to one that sends nothing."""
+        for count in itertools.count(1):
+            head = bytes([0x80, 0]) + count.to_bytes(2, "big") + (count * 160).to_bytes(4, "big") + b"lab\0"
+            if self._transport is not None:
+                self._transport.sendto(head + b"\xff" * 160, target)
+            await asyncio.sleep(0.02)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002 - asyncio's own signature
+        """Take an RTP packet."""
+        now = asyncio.get_running_loop().time()
+        kind, sound = data[1] & 0x7F, data[12:]
+        if kind == EVENTS:
+            self.events.append(now)
+        elif kind == 0 and sum(code in _LOUD for code in sound) * 2 > len(sound):
+            self.sounds.append(now)
 
 
 def header(text: str, name: str) -> str:
