@@ -1,6 +1,6 @@
 """What callctl costs on a real switch: calls per second and set-up time, bare and controlled in one run.
 
-    python -m benchmarks.switch --kind asterisk|freeswitch [--json] [--quick]
+    python -m benchmarks.switch --kind asterisk|freeswitch [--json] [--rate CALLS_PER_SECOND]
 
 The rate rises by half until a call fails or SIPp cannot keep it, twice in a row; then the middle is tried, some times.
 The set-up time (INVITE to 200) and the CPU time a call are taken at half of what the bare switch reached, in pairs of
@@ -147,7 +147,7 @@ def cpu_ms(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(kind: str, folder: Path, *, quick: bool) -> dict[str, dict[str, object]]:
+async def measure(kind: str, folder: Path, *, rate: int) -> dict[str, dict[str, object]]:
     """Measure bare and controlled on one switch, shared and pinned."""
     switch = folder / kind
     switch.mkdir()
@@ -168,13 +168,13 @@ async def measure(kind: str, folder: Path, *, quick: bool) -> dict[str, dict[str
                 ours = (world.controller.pid, int((await world.redis.info("server"))["process_id"]))
                 hosts = (lab.bare_host, payer.endpoint.host)
                 await bench.run(lab.bare_host, FIRST, 1)
-                results["shared"] = await compared(bench, hosts, lab.process.pid, *ours, quick=quick)
+                results["shared"] = await compared(bench, hosts, lab.process.pid, *ours, rate=rate)
                 if len(cores) > 1:
                     one, others = {min(cores)}, cores - {min(cores)}
                     for pid in (*ours, carrier.pid, os.getpid()):
                         pin(pid, others)
                     pin(lab.process.pid, one)
-                    results["pinned"] = await compared(bench, hosts, lab.process.pid, *ours, quick=quick)
+                    results["pinned"] = await compared(bench, hosts, lab.process.pid, *ours, rate=rate)
                 await world.check_books()
             finally:
                 await world.close()
@@ -184,12 +184,12 @@ async def measure(kind: str, folder: Path, *, quick: bool) -> dict[str, dict[str
 
 
 async def compared(
-    bench: Bench, hosts: tuple[str, str], switch: int, controller: int, store: int, *, quick: bool
+    bench: Bench, hosts: tuple[str, str], switch: int, controller: int, store: int, *, rate: int
 ) -> dict[str, object]:
     """Measure bare and controlled, the way the processes are placed now."""
-    bare = await bench.reach(hosts[0])
-    controlled = Reached(0, ()) if quick else await bench.reach(hosts[1])
-    half = max(bare.cps // 2, 1)
+    nothing = Reached(0, ())
+    bare, controlled = (nothing, nothing) if rate else (await bench.reach(hosts[0]), await bench.reach(hosts[1]))
+    half = rate or max(bare.cps // 2, 1)
     plain, billed = await bench.pairs(hosts, half, switch, controller, store)
     return {
         "bare_cps": bare.cps,
@@ -215,10 +215,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Calls per second and set-up time, bare and controlled.")
     parser.add_argument("--kind", choices=["asterisk", "freeswitch"], required=True)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="set-up and CPU time only, no highest rate controlled")
+    parser.add_argument("--rate", type=int, default=0, help="set-up and CPU time at this rate only, no highest rate")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="callctl-bench-") as folder:
-        results = asyncio.run(measure(chosen.kind, Path(folder), quick=chosen.quick))
+        results = asyncio.run(measure(chosen.kind, Path(folder), rate=chosen.rate))
     if chosen.json:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
