@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Protocol
 
-from rating.bundles import Paid, pay
+from rating.bundles import Paid, left_exact, pay
 from rating.money import format_amount
 from rating.plans import ONE, less, scaled, times
 from rating.pricing import cost_ms, exact_cost, exact_text, local_time, price_ms, seconds_of
@@ -66,8 +66,7 @@ def paid_again(rate: Rate, facts: dict[str, Any]) -> Paid:
         micros, billed_ms = cost_ms(rate, talk_ms, answered_at)
         return Paid(micros, (), billed_ms)
     first = [flat] if flat else []
-    mosts = [*(one["left_ms"] for one in first), *(bundle["most_ms"] for bundle in bundles)]
-    paid = pay(rate, talk_ms, mosts, answered_at)
+    paid = pay(rate, talk_ms, _mosts_ms(facts), answered_at)
     if paid.uses_ms != tuple(one["used_ms"] for one in (*first, *bundles)):
         raise ValueError("its bundles do not come to what was taken out of them")
     return paid
@@ -120,36 +119,39 @@ def _said(charge: Charged) -> Iterator[str]:
     for line in priced.lines:
         talk = f"{line.seconds} s at " if line.seconds else ""
         yield f"{talk}{line.what}: {line.amount} {currency}"
-    yield from _bundles(rate, facts, charge.currency, plan)
-    if "discount" in plan:
-        full = exact_cost(listed, talk_ms, answered_at)
-        off = full * (Fraction(less(Decimal(plan["discount"]["percent"]))) - 1)
-        yield f"{_discount(plan['discount'])}: {exact_text(off)} {currency}"
-    if "tier" in plan:
-        full = exact_cost(listed, talk_ms, answered_at)
-        if "discount" in plan:
-            full *= Fraction(less(Decimal(plan["discount"]["percent"])))
-        off = full * (Fraction(less(Decimal(plan["tier"]["percent"]))) - 1)
-        yield f"{_tier(plan['tier'])}: {exact_text(off)} {currency}"
+    due = exact_cost(listed, talk_ms, answered_at)
+    before = list(_before_money(facts))
+    if before:
+        yield from before
+        due = left_exact(listed, talk_ms, _mosts_ms(facts), answered_at)
+        yield f"What is left for the money: {exact_text(due)} {currency}"
+    for key, words in (("discount", _discount), ("tier", _tier)):
+        if key in plan:
+            factor = Fraction(less(Decimal(plan[key]["percent"])))
+            yield f"{words(plan[key])}: {exact_text(due * (factor - 1))} {currency}"
+            due *= factor
     if "exchange" in plan:
-        worth = exact_text(exact_cost(rate, talk_ms, answered_at))
-        yield f"{_exchange(plan['exchange'])}: {worth} {charge.currency}"
+        due *= Fraction(plan["exchange"]["value"])
+        yield f"{_exchange(plan['exchange'])}: {exact_text(due)} {charge.currency}"
     rounding = f"rounded {rate.rounding.mode.value.replace('_', ' ')} to {rate.rounding.decimals} decimals"
     yield f"Total, {rounding}: {format_amount(charge.amount_micros)} {charge.currency}"
 
 
-def _bundles(rate: Rate, facts: dict[str, Any], currency: str, plan: dict[str, Any]) -> Iterator[str]:
-    """Say which bundles paid for what, and what is left for the money."""
+def _mosts_ms(facts: dict[str, Any]) -> list[int]:
+    """Return how much of its flat rate and of each bundle a call could use."""
+    flat = facts.get("flat")
+    return [*([flat["left_ms"]] if flat else ()), *(bundle["most_ms"] for bundle in facts.get("bundles", ()))]
+
+
+def _before_money(facts: dict[str, Any]) -> Iterator[str]:
+    """Say what the flat rate and the bundles paid for."""
     flat = facts.get("flat")
     if flat:
         left = f"{seconds_of(flat['left_ms'])} s of its fair use in {flat['month']} were left before the call"
         yield f"{seconds_of(flat['used_ms'])} s are within the flat rate {flat['name']}; {left}."
-    used = [bundle for bundle in facts.get("bundles", ()) if bundle["used_ms"]]
-    for bundle in used:
-        yield f"{seconds_of(bundle['used_ms'])} s are paid by the bundle {bundle['name']}."
-    if (used or flat) and plan.get("listed") is None:
-        left = format_amount(paid_again(rate, facts).micros)
-        yield f"What is left for the money: {left} {currency}"
+    for bundle in facts.get("bundles", ()):
+        if bundle["used_ms"]:
+            yield f"{seconds_of(bundle['used_ms'])} s are paid by the bundle {bundle['name']}."
 
 
 def _discount(discount: dict[str, Any]) -> str:

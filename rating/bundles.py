@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from fractions import Fraction
 from typing import NamedTuple
 
 from rating.money import MOST_MICROS, check_size
@@ -80,20 +81,42 @@ def afford(rate: Rate, funds_micros: int, caps_ms: Sequence[int], most_s: int, a
     return able
 
 
+def left_exact(rate: Rate, talk_ms: int, caps_ms: Sequence[int], at: datetime | None = None) -> Fraction:
+    """Return what is left for the money before the one rounding, in currency units; as `pricing.exact_cost` does."""
+    terms = terms_of(rate)
+    begin_ms = begin_of(terms, at)
+    ends_ms = _ends(terms, caps_ms, begin_ms)
+    total = _rest(terms, talk_ms, begin_ms, ends_ms[-1] if ends_ms else 0)
+    if total is None:
+        return Fraction(0)
+    scale = 10**rate.rounding.decimals
+    units = units_of(terms, total)
+    bounded = units if terms.limits is None else terms.limits.bounded(units)
+    return Fraction(bounded, scale) if bounded != units else Fraction(total, terms.divisor * scale)
+
+
 def _money(terms: Terms, talk_ms: int, begin_ms: int, covered_ms: int) -> int:
     """Return what the increments that begin at `covered_ms` or later cost, with the connect fee if there are any."""
+    total = _rest(terms, talk_ms, begin_ms, covered_ms)
+    if total is None:
+        return 0
+    units = units_of(terms, total)
+    return (units if terms.limits is None else terms.limits.bounded(units)) * terms.unit_micros
+
+
+def _rest(terms: Terms, talk_ms: int, begin_ms: int, covered_ms: int) -> int | None:
+    """Return the same in the parts of `terms`, before it is rounded and bounded; None where nothing is left."""
     limits = terms.limits
     if talk_ms <= 0 or (limits is not None and talk_ms < limits.free_below_ms):
-        return 0
+        return None
     total, _ = total_of(terms, talk_ms, begin_ms)
     due = limits.surcharged(talk_ms) if limits is not None else 0
     if covered_ms > terms.free_ms:
         if talk_ms <= covered_ms:
-            return 0
+            return None
         total += _connect_fee(terms, begin_ms) - total_of(terms, covered_ms, begin_ms)[0]
         due -= limits.surcharged(covered_ms) if limits is not None else 0
-    units = units_of(terms, total + due)
-    return (units if limits is None else limits.bounded(units)) * terms.unit_micros
+    return total + due
 
 
 def _connect_fee(terms: Terms, begin_ms: int) -> int:

@@ -152,6 +152,25 @@ def test_a_flat_rate_comes_before_bundles_and_needs_no_hold(engine: Engine, tree
     assert reprice(charge) == 20_000
 
 
+def test_the_words_add_up_with_a_flat_rate_a_bundle_and_a_discount(engine: Engine, tree: Tree) -> None:
+    """100 s: 20 flat, 30 of the bundle, 50 in money at 0.001 a second are 0.05; less 10 % 0.045."""
+    set_volume(engine, account="carl", name="Flat", fair_s=20)
+    with work(engine) as session:
+        edit.set_discount(session, "carl", "", Decimal(10), actor="test", now=NOW)
+        give_bundle(session, "carl", name="B", seconds=30, prefixes=["49"], operation="one", actor="test", now=NOW)
+    terms = offered(engine, tree.carl)
+    _, terms = terms.within((50_000, 30_000_000), 100, 0, NOW)
+    (charge,) = terms.charges(100_000, NOW)
+    assert explain(charge)[2:] == [
+        "100 s at 0.06 per 60 s, in increments of 10 s: 0.1 EUR",
+        "20 s are within the flat rate Flat; 20 s of its fair use in 2026-03 were left before the call.",
+        "30 s are paid by the bundle B.",
+        "What is left for the money: 0.05 EUR",
+        "Discount of 10 %: -0.005 EUR",
+        "Total, rounded half up to 4 decimals: 0.045 EUR",
+    ]
+
+
 def test_the_longest_prefix_of_a_plan_counts_and_an_own_rate_has_no_tier(engine: Engine, tree: Tree) -> None:
     """A plan for all numbers and one for 49: that one. An own rate is final."""
     set_volume(engine, tariff="retail", name="all", prefixes=[""], tiers=(Tier(0, Decimal(50)),))

@@ -10,7 +10,8 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rating.bundles import afford, pay
+from rating.bundles import afford, left_exact, pay
+from rating.money import round_total
 from rating.parts import (
     PLAIN,
     Band,
@@ -26,7 +27,7 @@ from rating.parts import (
 )
 from rating.plans import less, scaled
 from rating.pricing import afford as afford_money
-from rating.pricing import cost_ms
+from rating.pricing import cost_ms, exact_cost
 from rating.tariff import Rate
 
 prices = st.sampled_from([Decimal(text) for text in ("0", "0.01", "0.0333", "0.6", "1.2", "3.1415926")])
@@ -117,6 +118,14 @@ def test_what_can_be_afforded_is_exactly_what_is_paid_for(  # noqa: PLR0917 - wh
     if able < most_s and not cuts:
         assert pay(cheaper, (able + 1) * 1000, caps_ms, at).micros > funds
     assert afford(cheaper, funds, (), most_s, at) == afford_money(cheaper, funds, most_s, at)
+
+
+@given(rates(), caps, seconds, answers)
+def test_what_is_left_rounds_to_what_is_charged(rate: Rate, caps_ms: list[int], talked: int, at: datetime) -> None:
+    """What the words add up from is the exact amount behind the charge; with no bundles it is the exact cost."""
+    exact = left_exact(rate, talked * 1000, caps_ms, at)
+    assert round_total(exact, rate.rounding) == pay(rate, talked * 1000, caps_ms, at).micros
+    assert left_exact(rate, talked * 1000, (), at) == exact_cost(rate, talked * 1000, at)
 
 
 @given(rates(), caps, seconds, answers)
