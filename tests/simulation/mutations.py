@@ -136,7 +136,7 @@ BUGS = (
     Bug(
         "grace beyond the money",
         "callctl.controller:Controller._grace",
-        "if not grace or call.exhausted:",
+        "if not grace or call.exhausted or call.terms.limited:",
         "return grace * 20\n    if not grace:",
     ),
     Bug("start-up not finished", "callctl.controller:Controller._follow_catalogue", " or not self.admits.is_set()", ""),
