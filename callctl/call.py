@@ -19,8 +19,9 @@ from typing import assert_never
 from billing.cdrs import EndedCall
 from billing.credit.store import Held, HoldCode, NotHeld, Share
 from callctl import refusals
-from callctl.admission import Terms, dialled
+from callctl.admission import dialled
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, Direction, Outcome, Refusal
+from callctl.terms import Terms
 
 HOLD_TRIES = 3
 """How often a hold is tried again with less when money is short: other calls may take money in between."""

@@ -17,9 +17,10 @@ from billing.models import Cdr
 from billing.reconcile.compare import Worth
 from billing.reconcile.records import FORM, SwitchCall
 from billing.store import work
-from callctl.admission import Refused, Terms, decide
+from callctl.admission import Refused, decide
 from callctl.call import Call, ended_record
 from callctl.switches.base import CallEnded, CallOffered, Direction
+from callctl.terms import Terms
 
 REASON = "reconciled"
 BATCH = 200

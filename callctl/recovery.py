@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from billing.credit.store import OpenHold
-from callctl.admission import Level, Terms
 from callctl.call import Call, Stage
 from callctl.costs import Carriage
 from callctl.switches.base import CallEnded, Direction, LiveCall, SwitchRecord
+from callctl.terms import Level, Terms
 
 
 @dataclass(slots=True)

@@ -11,9 +11,10 @@ from billing.accounts import find_account
 from billing.cdrs import EndedCharge
 from billing.charges import behind, explain, explain_cost
 from billing.plans.store import catalogue_in_store
-from callctl.admission import Refused, Terms, dialled, price_chain
+from callctl.admission import Refused, dialled, price_chain
 from callctl.cli.output import print_json, say
 from callctl.cli.shell import Failed, shell_of
+from callctl.terms import Terms
 from rating.money import format_amount
 
 

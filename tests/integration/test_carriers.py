@@ -24,8 +24,9 @@ from billing.store import reading, work
 from billing.tariffs import add_tariff, import_rates
 from callctl import refusals
 from callctl.admission import Refused as NotAdmitted
-from callctl.admission import Terms, price_chain
+from callctl.admission import price_chain
 from callctl.costs import Carriage
+from callctl.terms import Terms
 from rating.errors import TariffError
 from rating.tariff import Band, Rate, Rounding, RoundingMode, Step, When
 from tests.integration.tree import NOW, Tree, balance_in, ended, plant

@@ -24,7 +24,8 @@ from billing.store import reading, work
 from billing.tariffs import add_tariff, import_rates
 from callctl import refusals
 from callctl.admission import Refused as NotAdmitted
-from callctl.admission import Terms, price_chain
+from callctl.admission import price_chain
+from callctl.terms import Terms
 from rating.tariff import Rate, Rounding, RoundingMode, Step
 from tests.integration.tree import NOW, Tree, balance, ended, plant
 

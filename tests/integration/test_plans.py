@@ -21,8 +21,9 @@ from billing.plans.store import catalogue_in_store
 from billing.store import reading, work
 from billing.tariffs import add_tariff, import_rates
 from callctl import refusals
-from callctl.admission import Level, Terms, price_chain
 from callctl.admission import Refused as NotAdmitted
+from callctl.admission import price_chain
+from callctl.terms import Level, Terms
 from rating.errors import TariffError
 from rating.plans import MarkUp
 from rating.tariff import Rate, Rounding, RoundingMode, Step

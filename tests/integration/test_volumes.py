@@ -21,7 +21,8 @@ from billing.plans import edit
 from billing.plans.bundles import give_bundle
 from billing.store import reading, work
 from billing.tariffs import add_tariff, import_rates
-from callctl.admission import Level, Terms, price_chain
+from callctl.admission import price_chain
+from callctl.terms import Level, Terms
 from rating.errors import TariffError
 from rating.tariff import Rate, Rounding, RoundingMode, Step
 from rating.volumes import Tier, month_of, tier_of

@@ -15,9 +15,9 @@ from billing.cdrs import EndedCall
 from billing.charges import reprice
 from billing.credit.store import AccountState, CreditStore, Share, WalletState
 from callctl import call as machine
-from callctl.admission import Level, LevelBundle, Terms
 from callctl.call import Call, HoldReplied, Input, Policy, Stage, Tick, step
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, Direction
+from callctl.terms import Level, LevelBundle, Terms
 from rating.tariff import Rate, Rounding, RoundingMode, Step
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)

@@ -129,7 +129,7 @@ BUGS = (
     Bug("top-up done twice", "billing.operations:once", "if known is None:", "if True:"),
     Bug(
         "only the payer's money is held",
-        "callctl.admission:Terms.shares",
+        "callctl.terms:Terms.shares",
         "for level in self.levels",
         "for level in self.levels[:1]",
     ),

@@ -14,8 +14,9 @@ from billing.fraud.judge import Rule
 from billing.limits import read_hours
 from billing.models import AccountKind, AccountStatus, FraudAction, FraudKind, FraudRule, IdentityKind
 from callctl import refusals
-from callctl.admission import Refused, Terms, decide
+from callctl.admission import Refused, decide
 from callctl.switches.base import CallOffered, Direction, Refusal
+from callctl.terms import Terms
 from rating.prefixes import RateMap
 from rating.tariff import Rate, Rounding, Step
 

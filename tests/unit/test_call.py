@@ -11,10 +11,10 @@ import pytest
 from billing.cdrs import EndedCall
 from billing.credit.store import Held, HoldCode, NotHeld
 from callctl import call as machine
-from callctl.admission import Level, Terms
 from callctl.call import Call, Commanded, HangupAsked, HoldReplied, Input, MoneyGrew, Policy, Stage, Tick, step
 from callctl.recovery import rebuild
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, Direction, Outcome
+from callctl.terms import Level, Terms
 from rating.tariff import Rate, Rounding, RoundingMode, Step
 
 T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

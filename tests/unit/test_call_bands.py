@@ -11,10 +11,10 @@ import pytest
 from billing.cdrs import EndedCall, talk_of
 from billing.credit.store import Held, HoldCode, NotHeld
 from callctl import call as machine
-from callctl.admission import Level, Terms
 from callctl.call import Call, HoldReplied, Input, Policy, Stage, Tick, step
 from callctl.recovery import rebuild
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, Direction
+from callctl.terms import Level, Terms
 from rating.pricing import cost_ms
 from rating.tariff import Band, Conditions, Outside, Rate, Rounding, RoundingMode, Step, ThenWhat, When
 

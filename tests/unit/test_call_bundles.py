@@ -11,10 +11,10 @@ from billing.cdrs import EndedCall
 from billing.charges import explain, reprice
 from billing.credit.store import Held, HoldCode, NotHeld
 from callctl import call as machine
-from callctl.admission import Level, LevelBundle, Terms
 from callctl.call import Call, HoldReplied, Input, Policy, Stage, Tick, step
 from callctl.recovery import rebuild
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, Direction
+from callctl.terms import Level, LevelBundle, Terms
 from rating.tariff import Band, Rate, Rounding, RoundingMode, Step, When
 
 OFFERED = datetime(2026, 1, 5, 17, 59, 50, tzinfo=UTC)
