@@ -112,7 +112,7 @@ def import_rates(
             tell_mapping(found, mapping, deck)
         tell_bad(file, deck.bad, as_json=as_json, errors=errors)
         raise Failed(f"{count(len(deck.bad), 'row')} of {file} cannot be read: nothing was imported")
-    is_sure = mapping.is_exact and not deck.notes and not deck.skipped
+    is_sure = mapping.is_exact and not (deck.notes or deck.skipped or found.notes)
     if dry_run or not (is_sure or yes):
         seen = _look(shell, tariff, deck, order)
         if not as_json:
@@ -215,7 +215,8 @@ def progress(*, quiet: bool) -> Progress:
 
 def tell_mapping(sheet: Sheet, mapping: Mapping, deck: Deck) -> None:
     """Show how the file was read: what each column means, and what was understood in its cells."""
-    kind = f"sheet {sheet.table!r} of a workbook" if sheet.kind == "xlsx" else f"CSV, {sheet.encoding}"
+    kinds = {"xlsx": f"sheet {sheet.table!r} of a workbook", "cgrates": "a plan of CGRateS"}
+    kind = kinds.get(sheet.kind, f"CSV, {sheet.encoding}")
     between = {"\t": "tabs"}.get(sheet.delimiter, sheet.delimiter)
     header = f"header on line {sheet.header_line}" if sheet.header_line else "no header"
     split = f", fields between {between}" if sheet.kind == "csv" else ""

@@ -21,6 +21,7 @@ _GROUPED = {
     ",": re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]*)?", re.ASCII),
 }
 _SPACED = re.compile(r"[0-9]{1,3}(?:[\s\u00a0\u202f'][0-9]{3})+(?:[.,][0-9]*)?")
+_DOUBTFUL = re.compile(r"[0-9.,]+", re.ASCII)
 _MOST_DECIMALS = 18
 
 
@@ -79,6 +80,12 @@ def plain_number(text: str, decimal: str, *, is_sure: bool = False) -> tuple[str
     if decimal == "," and "." not in text and text.count(",") == 1:
         return text.replace(",", "."), "decimal commas"
     return text, ""
+
+
+def is_doubtful(text: str, decimal: str) -> bool:
+    """Return whether a text may be thousands, or a number with the other decimal mark: it must not be read at all."""
+    other = "," if decimal == "." else "."
+    return _DOUBTFUL.fullmatch(text) is not None and other in text
 
 
 def is_spreadsheet_exponent(text: str) -> bool:

@@ -22,7 +22,7 @@ PLAIN = r"^[0-9]{1,32}$"
 """What needs no reading at all, as a pattern that polars understands too."""
 
 _DIGITS = re.compile(r"[0-9]{1,32}", re.ASCII)
-_SPACING = re.compile(r"[\s\u00a0\u202f().]+")
+_SPACING = re.compile(r"[\s\u00a0\u202f()]+")
 _LIST = re.compile(r"[;,|/&\n]")
 _RANGE = re.compile(r"([0-9]+)\s*[-–—]\s*([0-9]+)")
 _DECIMAL_ZERO = re.compile(r"([0-9]{1,15})\.0", re.ASCII)

@@ -22,7 +22,7 @@ from rating.decks.cells import shown
 from rating.decks.deck import ALWAYS, NEVER, ROWS, BadRow, Deck, Note, instant_us
 from rating.decks.guards import guarded, unguarded
 from rating.decks.mapping import OWN, Mapping
-from rating.decks.numbers import PRICE, guess_marks, plain_number
+from rating.decks.numbers import PRICE, Marks, guess_marks, is_doubtful, plain_number
 from rating.decks.own import BadCell
 from rating.decks.prefixes import EVERYTHING, PLAIN, read_prefix
 from rating.decks.sheet import LINE, MOST_BAD, MOST_ROWS, Progress, Sheet, open_sheet
@@ -164,27 +164,29 @@ class _Reading:
         """Bring a column of money to plain decimals, as far as its cells can be understood."""
         distinct = frame[field].unique()
         odd = distinct.filter(~distinct.str.contains(f"^{PRICE.pattern}$"))
-        decimal = self.mapping.decimal
-        if not decimal:
-            has_marks = odd.str.contains(",").any() or odd.str.contains(r"\..*\.").any()
-            marks = guess_marks(distinct.to_list()) if has_marks else None
-            if marks is not None and not marks.decimal:
-                reason = (
-                    f"is {shown(marks.example)} one and a part, or more than a thousand? "
-                    "Say which mark is the decimal one"
-                )
-                self.complain(frame.filter(pl.col(field) == marks.example).head(1), self.name(field), reason)
-            decimal = marks.decimal if marks is not None and marks.decimal else "."
-        asked = odd if decimal == "." else distinct
+        marks = Marks(self.mapping.decimal or ".")
+        if not self.mapping.decimal and (odd.str.contains(",").any() or odd.str.contains(r"\..*\.").any()):
+            marks = guess_marks(distinct.to_list())
+        decimal = marks.decimal or "."
         plain: dict[str, str] = {}
+        doubtful: list[str] = []
         understood: dict[str, tuple[list[str], str, str]] = {}
-        for text in asked.to_list():
+        for text in (odd if decimal == "." else distinct).to_list():
             number, what = plain_number(text, decimal, is_sure=bool(self.mapping.decimal))
             if what:
                 plain[text] = number
                 understood.setdefault(what, ([], text, number))[0].append(text)
+            elif is_doubtful(text, decimal):
+                doubtful.append(text)
         for what, (texts, found, means) in understood.items():
             self.note(f"{what} in {self.name(field)}", frame.filter(pl.col(field).is_in(texts)), found, means)
+        if doubtful:
+            why = f"is it one and a part or more than a thousand? The decimal mark here seems to be {shown(decimal)}"
+            if not marks.decimal:
+                why = "is it one and a part or more than a thousand? Say which mark is the decimal one"
+            reasons = {text: (self.name(field), f"{shown(text)}: {why}") for text in doubtful}
+            self.complain_each(frame.filter(pl.col(field).is_in(doubtful)), reasons, field)
+            frame = frame.filter(~pl.col(field).is_in(doubtful))
         return frame.with_columns(pl.col(field).replace(plain)) if plain else frame
 
     # -- terms --------------------------------------------------------------------------------------------------------
@@ -221,8 +223,8 @@ class _Reading:
 
     def _rate(self, cells: dict[str, str]) -> Rate:
         if self.mapping.format == OWN:
-            if cells.get("first_increment_s", "") and not self.mapping.fields.count("increment_s"):
-                cells["increment_s"] = "1"
+            if cells.get("bands") and not cells.get("timezone"):
+                cells["timezone"] = self.mapping.zone
             return own.read_terms(cells, self.rounding)
         for field, may in maps.SAYS_MORE.get(self.mapping.format, {}).items():
             if cells.get(field, "") not in may:
@@ -292,9 +294,10 @@ class _Reading:
                 except (TariffError, ValueError, OverflowError) as error:
                     instants[text] = None
                     reasons[text] = (self.name(field), str(error))
-            frame = frame.with_columns(
-                pl.col(field).replace_strict(instants, return_dtype=pl.Int64).alias(column),
+            known = pl.DataFrame(
+                {field: list(instants), column: list(instants.values())}, schema={field: pl.String, column: pl.Int64}
             )
+            frame = frame.join(known, on=field, how="left", maintain_order="left")
             self.complain_each(frame.filter(pl.col(column).is_null()), reasons, field)
             frame = frame.filter(pl.col(column).is_not_null())
         late = pl.col("expires_us") <= pl.col("effective_us")

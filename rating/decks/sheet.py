@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from rating.decks import mapping
-from rating.decks.workbook import ZIP, NotASheet, read_workbook
+from rating.decks import cgrates_files, mapping
+from rating.decks.workbook import ZIP, NotASheet, check_archive, files_of, read_workbook
 
 MOST_BYTES = 256 * 1024 * 1024
 MOST_ROWS = 5_000_000
@@ -88,6 +88,8 @@ def open_sheet(
         return _no_sheet(f"a file has at most {MOST_BYTES // 1024 // 1024} MB")
     try:
         if data.startswith(ZIP):
+            if not check_archive(data):
+                return _of_plan(data, table)
             sheet = _of_workbook(data, table, header)
             if not name.lower().endswith((".xlsx", ".xlsm")) and name:
                 sheet.notes.append("the file is a workbook (XLSX), whatever its name says")
@@ -216,8 +218,13 @@ def _header_of(rows: Sequence[Sequence[str]], header: bool | None) -> int:
     """Return the line of the header, 1-based; 0 where there is none."""
     scores = [mapping.score(row) for row in rows]
     best = max(scores, default=0)
-    if header is False or (header is None and best < _ENOUGH):
+    if header is False:
         return 0
+    if header is None and best < _ENOUGH:
+        # A list of prefixes has one column.
+        alone = [sum(bool(cell.strip()) for cell in row) == 1 for row in rows]
+        named = [bool(found and one) for found, one in zip(scores, alone, strict=True)]
+        return named.index(True) + 1 if True in named else 0
     if best == 0:
         return next((number for number, row in enumerate(rows, 1) if any(cell.strip() for cell in row)), 0)
     return scores.index(best) + 1
@@ -311,6 +318,32 @@ def _of_workbook(data: bytes, table: str, header: bool | None) -> Sheet:
     sheet = Sheet("xlsx", "", "", first and first + book.before, columns, frame, table=book.table, tables=book.tables)
     _without_blanks(sheet)
     return sheet
+
+
+def _of_plan(data: bytes, table: str) -> Sheet:
+    """Read an archive of several CSV files, as CGRateS has them."""
+    files = files_of(data)
+    if not set(cgrates_files.NEEDED) <= set(files):
+        raise NotASheet("the file is a ZIP archive, and neither a workbook nor a plan of CGRateS: unpack it first")
+    plan = cgrates_files.read_plan(files)
+    name = table or next(iter(plan.plans), "")
+    if name and name not in plan.plans:
+        raise NotASheet(f"there is no rating plan {name[:_SHOWN]!r}; there are {', '.join(plan.plans)[:200]}")
+    lines, rows = cgrates_files.sheet_rows(plan, name)
+    columns = cgrates_files.COLUMNS
+    names = [str(number) for number in range(len(columns))]
+    cells = zip(*rows, strict=True) if rows else ((),) * len(columns)
+    frame = pl.DataFrame(
+        {LINE: lines, **dict(zip(names, (list(column) for column in cells), strict=True))},
+        schema={LINE: pl.Int64, **dict.fromkeys(names, pl.String)},
+    )
+    bad = [BadRow(line, column, reason) for line, column, reason in plan.bad[:MOST_BAD]]
+    notes = [
+        f"a plan of CGRateS, {f'rating plan {name}' if name else 'all destination rates'}; lines are those of its files"
+    ]
+    if plan.files.get("Timings"):
+        notes.append("the times of its timings are in the time zone named for the file, or else in UTC")
+    return Sheet("cgrates", "UTF-8", "", 1, columns, frame, bad, notes, table=name, tables=plan.plans)
 
 
 # -- rows that say nothing ---------------------------------------------------------------------------------------------

@@ -47,8 +47,10 @@ class Book:
 
 
 def read_workbook(data: bytes, table: str, most_rows: int) -> Book:
-    """Read a sheet of a workbook: the one named, or the first that looks like rates. Raises `NotASheet`."""
-    _check_archive(data)
+    """Read a sheet of a workbook that `check_archive` has passed: the one named, or the one most like rates.
+
+    Raises `NotASheet`.
+    """
     try:
         book = CalamineWorkbook.from_filelike(io.BytesIO(data))
         tables = tuple(book.sheet_names)
@@ -100,22 +102,28 @@ def _number(cell: float) -> str:
     # The shortest text that means this number is what was typed; it is never calculated with.
     number = Decimal(repr(cell))
     if not number.is_finite() or abs(number) >= _EXACT:
-        return repr(cell)
+        return f"{number:.5E}"
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _check_archive(data: bytes) -> None:
-    """Unfold the archive once, a piece at a time, and count. Raises `NotASheet`."""
+def files_of(data: bytes) -> dict[str, bytes]:
+    """Return the CSV files of an archive that `check_archive` has passed, by their names without the ending."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        paths = [entry.filename for entry in archive.infolist() if entry.filename.lower().endswith(".csv")]
+        return {path.rpartition("/")[2][:-4]: archive.read(path) for path in paths}
+
+
+def check_archive(data: bytes) -> bool:
+    """Unfold the archive once, a piece at a time, and count; return whether it is a workbook. Raises `NotASheet`."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            if not any(entry.filename.endswith("workbook.xml") for entry in entries):
-                raise NotASheet("the file is a ZIP archive and no workbook: unpack it first")
             if len(entries) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > MOST_UNPACKED:
-                raise NotASheet(f"the workbook unfolds to more than {MOST_UNPACKED // 1024 // 1024} MB")
+                raise NotASheet(f"the archive unfolds to more than {MOST_UNPACKED // 1024 // 1024} MB")
             for entry in entries:
                 _check_entry(archive, entry)
+            return any(entry.filename.endswith("workbook.xml") for entry in entries)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise NotASheet(f"the file is not text (UTF-8 …), and no whole workbook: {str(error)[:100]}") from error
     except zlib.error as error:
