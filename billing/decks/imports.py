@@ -226,7 +226,7 @@ def _check(deck: Deck, order: Order) -> None:
 
 
 def _plan(current: pl.DataFrame, deck: Deck, numbers: list[int], order: Order, now: datetime) -> Plan:
-    wanted = _wanted(deck, numbers)
+    wanted = _wanted(deck, numbers, order)
     at_us = None if order.effective_at is None else instant_us(order.effective_at)
     if at_us is not None and order.mode is not Mode.REMOVE:
         early = wanted.filter(pl.col("expires_us") <= at_us)
@@ -235,7 +235,9 @@ def _plan(current: pl.DataFrame, deck: Deck, numbers: list[int], order: Order, n
     return plan(current, wanted, order.mode, now_us=instant_us(now), at_us=at_us)
 
 
-def _wanted(deck: Deck, numbers: list[int]) -> pl.DataFrame:
+def _wanted(deck: Deck, numbers: list[int], order: Order) -> pl.DataFrame:
+    if order.mode is Mode.REMOVE:  # whatever it costs
+        return deck.rows.with_columns(terms=pl.lit(0, pl.Int64))
     by_number = pl.Series(numbers, dtype=pl.Int64)
     return deck.rows.with_columns(terms=by_number.gather(deck.rows["terms"]))
 

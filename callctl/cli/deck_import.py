@@ -6,7 +6,7 @@ import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +67,10 @@ def import_rates(
     format_name: Annotated[str, typer.Option("--format", help=f"Whose columns these are: {', '.join(FIELDS)}.")] = "",
     delimiter: Annotated[str, typer.Option(help="What stands between fields; found out if not given.")] = "",
     encoding: Annotated[str, typer.Option(help="The file's encoding; found out if not given.")] = "",
-    no_header: Annotated[bool, typer.Option("--no-header", help="There is no header: name columns by --map.")] = False,
+    header: Annotated[
+        bool | None,
+        typer.Option("--header/--no-header", help="Whether the first line names the columns; found out if not given."),
+    ] = None,
     sheet: Annotated[str, typer.Option(help="The sheet of a workbook; the first with rates if not given.")] = "",
     decimal: Annotated[str, typer.Option(help="The decimal mark, . or , ; found out if not given.")] = "",
     zone: Annotated[str, typer.Option(help="The time zone of times that name none, such as Europe/Berlin.")] = "",
@@ -88,7 +91,7 @@ def import_rates(
         name=file.name,
         encoding=encoding,
         delimiter="\t" if delimiter == "\\t" else delimiter,
-        header=False if no_header else None,
+        header=header,
         table=sheet,
     )
     mapping = _mapping(found, format_name, columns or [], decimal=decimal, zone=zone)
@@ -370,7 +373,8 @@ def tell_import(done: Imported, order: Order, *, rows: int, as_json: bool) -> No
             "rates": done.rates,
         })  # fmt: skip
         return
-    when = f" It comes into force on {moment(order.effective_at)}." if order.effective_at else ""
+    begins = order.effective_at.astimezone(UTC) if order.effective_at else None
+    when = f" It comes into force on {moment(begins)}." if begins else ""
     say(
         f"Tariff {done.tariff} is at version {done.version}: {done.added} prefixes added, {done.changed} changed, "
         f"{done.removed} removed, {done.unchanged} as before.{when}"

@@ -162,7 +162,7 @@ class _Reading:
 
     def numbers_read(self, frame: pl.DataFrame, field: str) -> pl.DataFrame:
         """Bring a column of money to plain decimals, as far as its cells can be understood."""
-        distinct = frame[field].unique()
+        distinct = frame[field].unique(maintain_order=True)
         odd = distinct.filter(~distinct.str.contains(f"^{PRICE.pattern}$"))
         marks = Marks(self.mapping.decimal or ".")
         if not self.mapping.decimal and (odd.str.contains(",").any() or odd.str.contains(r"\..*\.").any()):

@@ -6,7 +6,7 @@ import csv
 import io
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.decks.reading import read_csv
@@ -20,7 +20,8 @@ NAMES = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=30
 def rates(draw: st.DrawFn) -> list[Rate]:
     """Any rates a deck can hold: a first increment and a further one."""
     made = []
-    for prefix in draw(st.lists(st.text("0123456789", min_size=1, max_size=32), unique=True, min_size=1, max_size=8)):
+    # Prefixes that begin with 00 may be read as what follows it, as a person is told.
+    for prefix in draw(st.lists(st.from_regex(r"\A[1-9][0-9]{0,31}\Z"), unique=True, min_size=1, max_size=8)):
         amount = draw(st.decimals(0, 1000, places=5))
         per_s, first_s, then_s = draw(st.tuples(st.integers(1, 3600), st.integers(1, 90), st.integers(1, 90)))
         steps: tuple[Step, ...] = (Step(0, amount, per_s, first_s),)
@@ -32,6 +33,7 @@ def rates(draw: st.DrawFn) -> list[Rate]:
 
 
 @given(rates(), st.sampled_from(",;\t"), st.booleans(), st.booleans())
+@settings(deadline=None)
 def test_a_written_deck_is_read(written: list[Rate], delimiter: str, comma: bool, bom: bool) -> None:
     """Rates written as CSV are read back exactly, whatever the delimiter, with a decimal comma where it can be one."""
 
@@ -61,6 +63,7 @@ CELLS = st.one_of(st.text(max_size=6), st.sampled_from(["49", "1,5", "1E5", "NaN
     st.lists(st.lists(CELLS, max_size=5), max_size=5),
     st.sampled_from(",;\t"),
 )
+@settings(deadline=None)
 def test_no_text_breaks_the_reader(header: str, rows: list[list[str]], delimiter: str) -> None:
     """Any text gives rates that are rates, or bad rows with lines that exist; never an error."""
     text = header + "\n".join(delimiter.join(row) for row in rows)
