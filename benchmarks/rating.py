@@ -24,14 +24,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 
 import polars as pl
 
+from benchmarks.decks import bytes_per_rate, import_rows_per_s
 from rating.bulk import SCHEMA, BulkBook
 from rating.decks.reading import read_csv
 from rating.money import round_total
-from rating.prefixes import PrefixMap, RateMap
+from rating.prefixes import PrefixMap
 from rating.pricing import afford, cost
 from rating.tariff import Band, Conditions, Rate, Rounding, RoundingMode, Step, When
 
@@ -41,7 +41,6 @@ ROUNDS = 3
 REFERENCE_CALLS = 2_000
 BANDED_CALLS = 20_000
 BULK_CALLS = 1_000_000
-MILLION = 1_000_000
 LONGEST_S = 1.0
 """How long one measurement may go on."""
 
@@ -80,9 +79,7 @@ def measure() -> dict[str, int]:
     chance = random.Random(1)
     text = deck_text(chance)
     rounding = Rounding(RoundingMode.HALF_UP, 4)
-    start = time.process_time()
     rates = read_csv(text, rounding=rounding).rates
-    import_rows_per_s = int(len(rates) / (time.process_time() - start))
     prefixes: PrefixMap[Rate] = PrefixMap((rate.prefix, rate) for rate in rates)
     numbers = [str(chance.randrange(10**11, 10**12)) for _ in range(CALLS)]
     calls = [(number, chance.randrange(1, 3600)) for number in numbers]
@@ -120,7 +117,7 @@ def measure() -> dict[str, int]:
         "bulk_ratio": bulk["bulk_per_s"] // reference_per_s,
         "afford_per_s": per_second(afford_calls),
         **measure_bands(chance),
-        "import_rows_per_s": import_rows_per_s,
+        "import_rows_per_s": import_rows_per_s(),
         "bytes_per_rate": bytes_per_rate(),
     }
 
@@ -200,22 +197,6 @@ def measure_bands(chance: random.Random) -> dict[str, int]:
         return BANDED_CALLS // 10
 
     return {"bands_price_per_s": per_second(price_calls), "bands_afford_per_s": per_second(afford_calls)}
-
-
-def bytes_per_rate() -> int:
-    """Return what a rate of a million takes, in the memory of this process."""
-    terms = [Rate("", "", Decimal(0), (Step(0, Decimal(price) / 10_000, 60, 60),), Rounding()) for price in range(1000)]
-    before = resident()
-    book = RateMap(
-        terms[number % 1000].under(str(number), f"destination {number % 1000}")
-        for number in range(MILLION, 2 * MILLION)
-    )
-    return (resident() - before) // len(book)
-
-
-def resident() -> int:
-    """Return the memory this process takes, in bytes."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:

@@ -249,8 +249,8 @@ def test_the_rates_are_paged(panel: Visitor) -> None:
         assert panel.get("/tariffs/1", params={"after": wrong}).status_code == 400
 
 
-def test_only_owners_touch_rates(panel: Visitor) -> None:
-    """Without a session, without the form's token, or as a reader nothing is shown and nothing changes."""
+def test_only_those_who_may_touch_rates(panel: Visitor) -> None:
+    """Without a session nothing is shown; without the form's token, or as a reader, nothing changes."""
     look = send(panel, "prefix,price\n1,1\n")
     before = rows(panel)
     assert panel.post("/tariffs/1/undo", data={"version": "2"}).status_code == 403
@@ -259,7 +259,19 @@ def test_only_owners_touch_rates(panel: Visitor) -> None:
     for path in ("/tariffs", "/tariffs/1", look, "/tariffs/1/export"):
         assert panel.get(path).headers["location"].startswith("/login")
     panel.log_in("guest")
-    assert panel.get("/tariffs/1").status_code == 403
+    page = panel.get("/tariffs/1").text
+    assert "Import rates" not in page
+    assert "Undo" not in page
+    assert "Add a tariff" not in panel.get("/tariffs").text
+    token = panel.token()
+    for path, fields in (
+        ("/tariffs", {"name": "x", "currency": "EUR", "mode": "up", "decimals": "4"}),
+        ("/tariffs/1/undo", {"version": "2"}),
+        (look, {"operation": "import-1", "version": "2"}),
+        (look.split("?")[0] + "/drop", {}),
+    ):
+        assert panel.post(path, data={"csrf": token, **fields}).status_code == 403
+    assert panel.get(look).status_code in {403, 404}
     assert rows(panel) == before
     with reading(panel.world.engine) as session:
         assert find_tariff(session, "Retail").version == 2
