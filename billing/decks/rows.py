@@ -25,6 +25,8 @@ Progress = Callable[[int], None]
 
 _AT_A_TIME = 100_000
 """Rows between two calls of `progress`."""
+_MORE_CACHE, _USUAL_CACHE = "PRAGMA cache_size = -131072", "PRAGMA cache_size = -2000"
+"""Pages of SQLite in memory (KB): with the usual ones a million rows are written to the log again and again."""
 SCHEMA = {
     "prefix": pl.String,
     "destination": pl.String,
@@ -114,6 +116,8 @@ def add_rows(
     cursor = cursor_of(session)
     ordered = rows.sort("prefix", "effective_us")
     done = 0
+    if not is_postgresql(session):
+        cursor.execute(_MORE_CACHE)
     try:
         for page in ordered.iter_slices(_AT_A_TIME):
             if is_postgresql(session):
@@ -125,6 +129,8 @@ def add_rows(
             done += page.height
             if progress is not None:
                 progress(done)
+        if not is_postgresql(session):
+            cursor.execute(_USUAL_CACHE)
     finally:
         cursor.close()
 
