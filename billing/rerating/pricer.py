@@ -58,6 +58,7 @@ class Pricer:
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self._in_bulk: dict[int, BulkBook] = {}
+        self._facts: dict[int, dict[int, dict[str, Any]]] = {}
 
     def price(
         self, rows: Sequence[tuple[Cdr, Charge]], to_tariff_id: int | None
@@ -131,10 +132,16 @@ class Pricer:
             SCHEMA,
         )
         told: list[Repriced | str] = []
+        known = self._facts.setdefault(tariff_id, {})
         priced = bulk.price(calls).frame
         for asked, (place, cost_micros, priced_ms, billed_ms, why) in zip(together, priced.iter_rows(), strict=True):
             rate = None if place is None else bulk.rates[place]
-            told.append(why if rate is None or why else _repriced(asked, rate, (cost_micros, priced_ms, billed_ms)))
+            if rate is None or why:
+                told.append(why)
+                continue
+            # Most calls share few rates, and writing one down takes longer than pricing a call.
+            facts = known[place] if place in known else known.setdefault(place, rate.facts())
+            told.append(_repriced(asked, rate, (cost_micros, priced_ms, billed_ms), rate_facts=facts))
         return told
 
 
@@ -148,13 +155,20 @@ def dialled(cdr: Cdr) -> str:
     return cdr.callee.removeprefix("+")
 
 
-def _repriced(asked: _Asked, rate: Rate, prices: tuple[int, int, int], plan: dict[str, Any] | None = None) -> Repriced:
+def _repriced(
+    asked: _Asked,
+    rate: Rate,
+    prices: tuple[int, int, int],
+    plan: dict[str, Any] | None = None,
+    *,
+    rate_facts: dict[str, Any] | None = None,
+) -> Repriced:
     cost_micros, priced_ms, billed_ms = prices
     facts = {
         "tariff": asked.book.name,
         "tariff_id": asked.book.id,
         "version": asked.book.version,
-        "rate": rate.facts(),
+        "rate": rate_facts or rate.facts(),
         **talk_facts(rate, priced_ms, asked.cdr.answered_at or asked.cdr.offered_at),
         **({"plan": plan} if plan else {}),
         **({"bundles": asked.bundles} if asked.bundles else {}),

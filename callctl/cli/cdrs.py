@@ -152,6 +152,9 @@ def show(
         cost = find_cost(session, call_id)
         carrier = cost_facts(cost, charges) if cost else None
         corrected = [corrected_facts(one) for one in corrections_of(session, call_id)]
+    # What it costs by now: `cost` is what the record says for ever.
+    by_now = [one["amount"] for one in corrected if one["level"] == 0]
+    record["cost_now"] = by_now[-1] if by_now else record["cost"]
     if as_json:
         print_json({**record, "charges": paid, "corrections": corrected, "carrier": carrier})
         return

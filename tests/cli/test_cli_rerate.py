@@ -66,7 +66,9 @@ def test_a_run_from_preview_to_undo(rated: Home) -> None:
     assert (done["status"], done["did"]) == ("posted", {"calls": 1, "no_money": 0, "changed": 0, "live": True})
     assert rated.ok("rerate", "post", "march", "--yes").out.startswith("0 calls booked. march is posted.")
     assert rated.ok("account", "show", "acme", "--json").json["balance"] == "19.55"
-    (corrected,) = rated.ok("cdr", "show", "pbx:1", "--json").json["corrections"]
+    record = rated.ok("cdr", "show", "pbx:1", "--json").json
+    assert (record["cost"], record["cost_now"]) == ("1.20", "0.45")
+    (corrected,) = record["corrections"]
     assert (corrected["before"], corrected["amount"], corrected["run"], corrected["reason"]) == (
         "1.20", "0.45", "march", "late deck",
     )  # fmt: skip

@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FIRST = ("money", "prefixes", "terms", "pricing", "bands")
 """Where a mistake costs money."""
+# A fork of a process in which polars has begun to work waits for threads that it does not have: so forks are made of a
+# server that has only imported the tests.
 SETTINGS = """\
 [mutmut]
 source_paths = rating
@@ -36,28 +38,10 @@ pytest_add_cli_args =
     no:cacheprovider
 timeout_constant = 20
 use_git_change_detection = false
+process_isolation = forkserver
 """
 CONFTEST = """\
-import gc
-import sys
-
 from hypothesis import Phase, settings
-
-from rating.tariff import Rate
-
-
-def pytest_sessionstart():
-    # A mutant is a fork of a process that has run all tests: what that has worked out must be worked out anew.
-    for name, module in list(sys.modules.items()):
-        if name.startswith("rating"):
-            for value in vars(module).values():
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()
-    for kept in gc.get_objects():
-        if isinstance(kept, Rate):
-            object.__setattr__(kept, "terms", None)
-
-
 
 settings.register_profile(
     "mutants", max_examples=25, derandomize=True, database=None, deadline=None, phases=(Phase.explicit, Phase.generate)
