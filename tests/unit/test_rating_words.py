@@ -13,7 +13,7 @@ import pytest
 from rating.bands import NO_BAND, Calendar, instant_ms, when_text
 from rating.errors import AmountError
 from rating.money import MICROS, format_amount, parse_amount, round_total
-from rating.parts import Band, Conditions, Outside, Rounding, RoundingMode, Step, Surcharge, When
+from rating.parts import Band, BandsAt, Conditions, Outside, Rounding, RoundingMode, Step, Surcharge, When
 from rating.prefixes import RateMap
 from rating.pricing import closing, cost, exact_cost, exact_text, local_time, price, price_ms, seconds_of
 from rating.tariff import Rate, find_fault
@@ -180,6 +180,7 @@ def test_what_is_no_amount_is_repeated_in_its_error_but_not_without_end() -> Non
         (When((4,), dates=("05-05",)), When(dates=("2100-05-05",)), False),
         (When(dates=("02-29",)), When(dates=("2100-05-05", "1900-05-05")), False),
         (When(dates=("02-29",)), When(dates=("2400-02-29",)), True),
+        (When(dates=("2027-01-01", "05-05")), When(dates=("2031-05-05",)), True),
     ],
 )
 def test_dates_meet_in_the_years_they_mean(one: When, other: When, meets: bool) -> None:
@@ -212,6 +213,16 @@ def test_one_line_goes_on_over_the_midnight_of_utc() -> None:
     of = rate((), bands=(night, day), timezone="Europe/Berlin")
     assert lines(of, 240, datetime(2026, 1, 5, 23, 58, tzinfo=UTC)) == [
         ("0.06 per 60 s, in increments of 60 s (night)", 240, "0.24")
+    ]
+
+
+def test_a_call_that_keeps_its_band_is_told_by_it_alone() -> None:
+    """With `bands_at` start the lines name the band of the answer, however far into another one the call goes."""
+    night = Band(When(from_s=79_200, to_s=21_600), (Step(0, Decimal("0.06"), 60, 60),), name="night")
+    day = Band(When(from_s=21_600, to_s=79_200), MINUTE, name="day")
+    of = rate((), bands=(night, day), bands_at=BandsAt.START)
+    assert lines(of, 180, datetime(2026, 1, 5, 5, 59, tzinfo=UTC)) == [
+        ("0.06 per 60 s, in increments of 60 s (night)", 180, "0.18")
     ]
 
 
