@@ -36,7 +36,8 @@ pytest_add_cli_args =
     -q
     -p
     no:cacheprovider
-timeout_constant = 20
+timeout_constant = 1
+timeout_multiplier = 4
 use_git_change_detection = false
 process_isolation = forkserver
 """
