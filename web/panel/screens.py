@@ -52,13 +52,13 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
         "Prices",
         (
             Screen("/tariffs", "Tariffs", "tag", "tariffs:read", whole=True),
-            Screen("/reratings", "Re-rating", "history", "cdrs:read", whole=True),
+            Screen("/reratings", "Re-rating", "refresh", "cdrs:read", whole=True),
         ),
     ),
     (
         "Money",
         (
-            Screen("/vouchers", "Vouchers", "receipt", "vouchers:read", whole=True),
+            Screen("/vouchers", "Vouchers", "ticket", "vouchers:read", whole=True),
             Screen("/books", "Books", "scale", "books:read", whole=True),
         ),
     ),
@@ -70,7 +70,7 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
             Screen("/notifications", "Notifications", "send", "webhooks:read"),
             Screen("/people", "People", "user-shield", "users:read"),
             Screen("/keys", "API keys", "key", "keys:read"),
-            Screen("/audit", "Audit log", "receipt", "audit:read"),
+            Screen("/audit", "Audit log", "history", "audit:read"),
         ),
     ),
 )
