@@ -90,14 +90,15 @@ class Asker:
             "money of 30 days, one customer": lambda s, r: money_sums(
                 s, "account", now.date() - timedelta(days=30), now.date(), account_ids=[self._customer(r)]
             ),
-            "calls of a day by destination": lambda s, r: call_sums(
-                s, "destination", self._day(r).date(), self._day(r).date()
-            ),
+            "calls of a day by destination": lambda s, r: self._by_destination(s, self._day(r)),
             "trial balance, now": lambda s, _: trial_balance(s),
             "trial balance, end of a day": lambda s, r: trial_balance(
                 s, at=self._day(r) + timedelta(days=1) - timedelta(microseconds=1)
             ),
         }
+
+    def _by_destination(self, session: Session, day: datetime) -> object:
+        return call_sums(session, "destination", day.date(), day.date())
 
     def _customer(self, rng: Random) -> int:
         return 2 + archive.RESELLERS + rng.randrange(archive.CUSTOMERS)
