@@ -22,7 +22,7 @@ from billing.ledger import Applied
 from billing.limits import day_began, day_of
 from billing.models import LIVE_KINDS, Account, Cdr, Charge, OutboxRow, Wallet, WalletKind
 from billing.ports import Clock, SystemClock, to_ms
-from billing.store import reading, work
+from billing.store import again, reading
 
 log = structlog.get_logger(__name__)
 
@@ -174,9 +174,13 @@ def _waiting(engine: Engine, most: int) -> list[Applied]:
 def _mark(engine: Engine, done: Sequence[Applied], clock: Clock) -> None:
     # One order of locks for all: two processes often mark the same rows at once.
     ordered = sorted(done, key=lambda posting: (posting.wallet_id, posting.seq))
-    with work(engine) as session:
+
+    def mark(session: Session) -> None:
         for start in range(0, len(ordered), MARK_CHUNK):
             _mark_chunk(session, ordered[start : start + MARK_CHUNK], clock)
+
+    # The money is booked: a crowd at the lock must not turn that into an error for whoever waits for the answer.
+    again(engine, mark)
 
 
 def _mark_chunk(session: Session, done: Sequence[Applied], clock: Clock) -> None:
