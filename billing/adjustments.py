@@ -172,7 +172,8 @@ def _reverse(session: Session, transaction_id: int, order: _Order) -> tuple[dict
         return {"refused": f"transaction {transaction_id} has been reversed already"}, ()
     if not order.beyond and (says := lacking(session, takes, purses)):
         return {"refused": f"{says} for this reversal"}, ()
-    postings = select(Posting).where(Posting.transaction_id == transaction_id).order_by(col(Posting.id))
+    # Backwards, so that a wallet gets back what it passed on before it gives back what it was given.
+    postings = select(Posting).where(Posting.transaction_id == transaction_id).order_by(col(Posting.id).desc())
     written, applied = post(
         session,
         [_mirror(row, order.hold) for row in session.exec(postings).all()],
