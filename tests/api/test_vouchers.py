@@ -118,7 +118,7 @@ def test_a_statement_adds_up_page_by_page(reseller: Program) -> None:
     """Opening, lines and closing of the month; a stranger's statement does not exist, the operator has none."""
     for number in range(3):
         assert reseller.post(f"/accounts/{ANNA}/topups", {"amount": "1"}, once=f"k{number}").status_code == 201
-    first = reseller.get(f"/accounts/{ANNA}/statement", params={"month": "2026-11", "limit": 2}).json()
+    first = reseller.get(f"/accounts/{ANNA}/statement", params={"month": "2026-11", "most": 2}).json()
     assert (first["opening"], first["closing"], first["sums"]) == (
         "25.00",
         "28.00",
