@@ -162,6 +162,8 @@ def test_a_number_that_is_none_is_refused(reseller: Program, account: str) -> No
         "after=" + "9" * 400,
         "parent=0",
         "status=gone",
+        "limit=5",
+        "staus=active",
         "name=%00",
     ],
 )

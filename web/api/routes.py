@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
@@ -43,6 +44,7 @@ class ApiRoute(APIRoute):
         inner = super().get_route_handler()
         scope = (self.openapi_extra or {}).get("x-scope")
         takes_json = self.body_field is not None
+        known = _names(self.dependant)
 
         async def guarded(request: Request) -> Response:
             caller = await authenticate(request)
@@ -50,6 +52,7 @@ class ApiRoute(APIRoute):
                 require(caller, scope)
             request.state.caller = caller
             _check_texts(request)
+            _check_names(request, known)
             sent = StrictRequest(request.scope, request.receive)
             if takes_json:
                 _check_type(request)
@@ -125,6 +128,25 @@ def _check_texts(request: Request) -> None:
     ):
         if isinstance(value, str) and UNPRINTABLE.search(value):
             raise Problem("invalid", "The address holds a control character.", more={"errors": []})
+
+
+def _names(dependant: Dependant) -> frozenset[str]:
+    """Return the query parameters that a route knows, those of its dependencies too."""
+    found: set[str] = set()
+    waiting = [dependant]
+    while waiting:
+        one = waiting.pop()
+        found |= {parameter.alias for parameter in one.query_params}
+        waiting.extend(one.dependencies)
+    return frozenset(found)
+
+
+def _check_names(request: Request, known: frozenset[str]) -> None:
+    """A misspelt filter must not be silently ignored: the answer would be about something else."""
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        errors = [{"at": f"query/{name[:60]}", "what": "unknown"} for name in unknown[:20]]
+        raise Problem("invalid", f"There is no query parameter {unknown[0][:60]!r}.", more={"errors": errors})
 
 
 def _check_type(request: Request) -> None:
