@@ -324,7 +324,7 @@ async def chaos(given: argparse.Namespace) -> int:
 async def _rounds(made: Chaos, given: argparse.Namespace) -> int:
     for one in made.house.controllers:
         one.start()
-    await until(made._leader, 20, "somebody leads")
+    await until(made._leader, 90, "somebody leads")
     await asyncio.sleep(2.0)
     number, wrong = 0, ""
     ends = time.monotonic() + given.minutes * 60

@@ -97,13 +97,13 @@ class Options:
 
 def draw(seed: int) -> Options:
     """Draw the options of a seed."""
-    rng = Random(f"options {seed}")
+    rng, theme = Random(f"options {seed}"), theme_of(seed)
     slice_s = rng.choice([2, 5, 10, 30, 60])
     over_s = rng.choice([20.0, 45.0, 90.0])
     rates = (_rate(rng), _rate(rng))
     return Options(
         seed=seed,
-        calls=rng.choice([6, 12, 20, 28, 40]),
+        calls=rng.choice([12, 20, 28, 40]),
         over_s=over_s,
         accounts=_accounts(rng, rates, slice_s),
         rates=rates,
@@ -112,14 +112,14 @@ def draw(seed: int) -> Options:
         last_try_s=min(rng.choice([0.3, 0.6, 1.0]), slice_s / 4),
         ring_s=rng.choice([5, 10, 20]),
         warn_before_s=rng.choice([0.0, slice_s * 0.4]),
-        grace_s=rng.choice([0.0, 0.0, 6.0]),
+        grace_s=rng.choice([0.0, 0.0, 6.0]) if "grace" not in theme else 6.0,
         resync_s=rng.choice([4.0, 10.0, 30.0]),
         talk_s=slice_s * rng.choice([0.5, 1.5, 3.0, 5.0]),
         limit_late_s=rng.choice([0.0, 0.05, 0.4]),
-        top_ups=rng.choice([0, 2, 6, 15]),
-        hangups=rng.choice([0, 0, 2, 8]),
+        top_ups=rng.choice([0, 2, 6, 15]) if "top_ups" not in theme else 25,
+        hangups=rng.choice([0, 0, 2, 8]) if "command_lost" not in theme else 12,
         blocks=rng.choice([0, 0, 0, 2]),
-        faults=_faults(rng, over_s),
+        faults=_faults(rng, over_s, theme),
     )
 
 
@@ -148,7 +148,7 @@ def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int) -> tuple[Acco
         made.append(AccountPlan(f"reseller {depth}", "", depth - 1 if depth else None, money, credit, calls, None))
     for number in range(rng.choice([1, 2, 3])):
         parent = chain - 1 if chain and rng.random() < 0.7 else None
-        money = int(per_slice * rng.choice([0, 0.4, 1, 2.5, 7, 60, 400])) if parent is None else 0
+        money = int(per_slice * rng.choice([0, 0.4, 1, 2.5, 7, 60, 400, 400])) if parent is None else 0
         credit = int(per_slice * rng.choice([0, 0, 1.5, 10])) if parent is None else per_slice * rng.choice([2, 20])
         plan = AccountPlan(
             f"customer {number}",
@@ -163,60 +163,83 @@ def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int) -> tuple[Acco
     return tuple(made)
 
 
-MOODS = ("quiet", "moments", "moments", "crashes", "crashes", "messages", "everything", "everything")
-"""A fault hides what another one would show: in some seeds only some kinds of them come."""
+THEMES: tuple[tuple[str, ...], ...] = (
+    (),
+    ("deaths_after",),
+    ("deaths_after", "sql_down", "journal_broken"),
+    ("lost",),
+    ("deaths", "lost while dead"),
+    ("stalls", "request_late", "request_lost"),
+    ("link_cuts", "switch_restarts", "record_lost", "command_lost"),
+    ("messages",),
+    ("everything",),
+    ("deaths", "grace"),
+    ("lost", "sql_down", "top_ups"),
+    ("event_lost", "record_lost", "deaths_after"),
+    ("stalls", "partitions", "deaths_after"),
+    ("top_ups", "sql_error", "sql_unknown", "reply_lost"),
+)
+"""What surely comes, by seed in turn: a fault hides what another one would show, and every kind has its seeds."""
+WILD = ("everything", "messages")
 
 
-def _faults(rng: Random, over_s: float) -> Faults:
-    mood = rng.choice(MOODS)
-    if mood == "quiet":
-        return Faults(skew_s=rng.choice([0.0, 0.3, 100.0, -100.0]))
-    some = 1.6 if mood in {"moments", "crashes"} else 1.0
+def theme_of(seed: int) -> tuple[str, ...]:
+    """Return what surely comes in a seed."""
+    return THEMES[seed % len(THEMES)]
 
-    def chance(most: float) -> float:
+
+def _faults(rng: Random, over_s: float, theme: tuple[str, ...]) -> Faults:
+    calm = not set(theme) & set(WILD)
+
+    def chance(kind: str, most: float) -> float:
         drawn, size = rng.random(), rng.choice([most / 5, most])
-        return size if drawn < 0.35 and mood in {"messages", "everything"} else 0.0
+        if kind in theme:
+            return most
+        return size if drawn < 0.35 and not calm else 0.0
 
-    def moments(often: float, longest_s: float) -> tuple[tuple[float, float], ...]:
-        if rng.random() >= often * some or mood in {"messages", "crashes"}:
-            return ()
-        return tuple((rng.uniform(0.5, over_s), rng.uniform(0.1, longest_s)) for _ in range(rng.choice([1, 1, 3])))
+    def moments(kind: str, often: float, longest_s: float) -> tuple[tuple[float, float], ...]:
+        drawn = tuple((rng.uniform(0.5, over_s), rng.uniform(0.1, longest_s)) for _ in range(rng.choice([1, 1, 3])))
+        if kind in theme:
+            return _windows(rng, over_s, longest_s)
+        return drawn if rng.random() < often and "everything" in theme else ()
 
-    deaths = moments(0.35, 12.0)
-    after = _deaths_after(rng, mood)
-    emptied = tuple(at for at, _ in moments(0.12, 1.0))
-    if deaths and rng.random() < 0.3:
+    deaths = moments("deaths", 0.35, 12.0)
+    emptied = tuple(at for at, _ in moments("redis_emptied", 0.12, 1.0))
+    if "lost while dead" in theme:
         emptied = tuple(at + rng.uniform(0.0, for_s) for at, for_s in deaths[:1])
-    rewound = () if emptied else moments(0.2, 2.0)
-    failovers = () if emptied or rewound else tuple((*each, rng.uniform(0.0, 2.0)) for each in moments(0.15, 5.0))
-    crashing = mood in {"crashes", "everything"} and bool(after)
+    how = rng.choice(["rewound", "rewound", "failover", "emptied"]) if "lost" in theme else ""
+    if how == "emptied":
+        emptied = tuple(at for at, _ in _windows(rng, over_s, 1.0))
+    rewound = _windows(rng, over_s, 2.0) if how == "rewound" else () if emptied else moments("redis_rewound", 0.2, 2.0)
+    failing = _windows(rng, over_s, 5.0) if how == "failover" else moments("failovers", 0.15, 5.0)
+    failovers = () if emptied or rewound else tuple((*each, rng.uniform(0.0, 2.0)) for each in failing)
     return Faults(
-        latency_s=rng.choice([0.0005, 0.005, 0.05]) if mood != "crashes" else 0.002,
-        request_lost=chance(0.15),
-        reply_lost=chance(0.25),
-        request_late=chance(0.2),
-        partitions=moments(0.2, 12.0),
-        stalls=moments(0.25, 9.0),
-        redis_down=moments(0.2, 10.0),
+        latency_s=rng.choice([0.0005, 0.005, 0.05]) if not calm else 0.002,
+        request_lost=chance("request_lost", 0.15),
+        reply_lost=chance("reply_lost", 0.25),
+        request_late=chance("request_late", 0.2),
+        partitions=moments("partitions", 0.2, 12.0),
+        stalls=moments("stalls", 0.25, 9.0),
+        redis_down=moments("redis_down", 0.2, 10.0),
         redis_rewound=rewound,
         redis_emptied=emptied,
         failovers=failovers,
-        sql_error=chance(0.2),
-        sql_unknown=chance(0.15),
+        sql_error=chance("sql_error", 0.2),
+        sql_unknown=chance("sql_unknown", 0.15),
         sql_slow_s=rng.choice([0.001, 0.02, 0.3]),
-        sql_down=_windows(rng, over_s, 25.0) if crashing and rng.random() < 0.5 else moments(0.2, 25.0),
-        journal_broken=_windows(rng, over_s, 12.0) if crashing and rng.random() < 0.25 else moments(0.15, 10.0),
+        sql_down=moments("sql_down", 0.2, 25.0),
+        journal_broken=moments("journal_broken", 0.15, 12.0),
         deaths=deaths,
-        deaths_after=after,
-        stops=moments(0.15, 4.0),
-        event_lost=chance(0.08),
-        event_doubled=chance(0.2),
-        event_late=chance(0.2),
-        command_lost=chance(0.06),
-        command_unheard=chance(0.1),
-        link_cuts=moments(0.2, 12.0),
-        switch_restarts=moments(0.12, 5.0),
-        record_lost=chance(0.5),
+        deaths_after=_deaths_after(rng, theme),
+        stops=moments("stops", 0.15, 4.0),
+        event_lost=chance("event_lost", 0.08),
+        event_doubled=chance("event_doubled", 0.2),
+        event_late=chance("event_late", 0.2),
+        command_lost=chance("command_lost", 0.06),
+        command_unheard=chance("command_unheard", 0.1),
+        link_cuts=moments("link_cuts", 0.2, 12.0),
+        switch_restarts=moments("switch_restarts", 0.12, 5.0),
+        record_lost=chance("record_lost", 0.5),
         skew_s=rng.choice([0.0, 0.0, 0.3, -0.3, 100.0, -100.0]),
     )
 
@@ -225,8 +248,8 @@ def _windows(rng: Random, over_s: float, longest_s: float) -> tuple[tuple[float,
     return tuple((rng.uniform(0.5, over_s), rng.uniform(longest_s / 3, longest_s)) for _ in range(2))
 
 
-def _deaths_after(rng: Random, mood: str) -> tuple[tuple[str, int, float, float], ...]:
-    if mood not in {"crashes", "everything"} or rng.random() < 0.2:
+def _deaths_after(rng: Random, theme: tuple[str, ...]) -> tuple[tuple[str, int, float, float], ...]:
+    if "deaths_after" not in theme and ("everything" not in theme or rng.random() < 0.5):
         return ()
     what = ["offer", "admit", "answered", "limit", "over", "over", "refuse"]
     return tuple(
