@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from socket import gethostname
 
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -26,7 +25,7 @@ from billing.store import open_store
 from callctl.controller import Controller
 from callctl.journal import Journal
 from callctl.news import Listener
-from callctl.standby import Standby
+from callctl.standby import Standby, name_of_this_process
 from callctl.switches.asterisk import AsteriskSwitch
 from callctl.switches.base import Switch
 from callctl.switches.freeswitch import FreeSwitch
@@ -161,7 +160,7 @@ def make_standby(
     prefix = settings.credit.prefix
     # A store of its own: what the panel asks of the same process is not the controller's word.
     credit = CreditStore(link.redis, prefix=prefix, runs=link.credit.runs)
-    token = ids.new(f"{gethostname()}-{os.getpid()}")
+    token = ids.new(name_of_this_process())
     lease = Lease(link.redis, credit, names, prefix=prefix, token=token, clock=clock)
     own = replace(link, credit=credit)
     return Standby(

@@ -88,7 +88,7 @@ def _known(plan: Plan, seen: LiveCall, known: Call) -> None:
         return
     if seen.answered_at and known.stage is Stage.RINGING:
         plan.answered.append((seen.call_id, seen.answered_at))
-    if seen.limit_s is None:
+    if seen.answered_at and seen.limit_s is None:
         plan.unlimited.append(seen.call_id)
 
 

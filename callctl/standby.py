@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import os
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -21,6 +25,35 @@ log = structlog.get_logger(__name__)
 
 SEEK_S = 0.5
 """How often the lease is asked for, by who has it and by who wants it."""
+
+
+def name_of_this_process() -> str:
+    """Return what a token begins with: the host, the process, and in which world its number means something."""
+    return f"{socket.gethostname()}-{os.getpid()}-{_world()}"
+
+
+def _world() -> str:
+    """Return what all processes that see the same process numbers share; "" where that cannot be known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        world = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+    return hashlib.sha256(world.encode()).hexdigest()[:12]
+
+
+def is_dead(token: str) -> bool:
+    """Return whether the process of a token is known to be gone: one of this machine, whose number nobody has."""
+    parts = token.rsplit("-", 3)
+    if len(parts) != 4 or not parts[1].isdecimal() or not parts[2] or parts[2] != _world():  # noqa: PLR2004
+        return False
+    try:
+        os.kill(int(parts[1]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class Standby:
@@ -58,6 +91,11 @@ class Standby:
                 if not waits:
                     log.warning("lease_not_answered", error=str(error))
             else:
+                if not leads and is_dead(self.lease.holder):
+                    # Its supervisor started us in its place: nobody has to wait for a lease that nobody has.
+                    with contextlib.suppress(CreditUnavailable):
+                        await self.lease.leave_for(self.lease.holder)
+                        leads = await self.lease.seek()
                 if leads:
                     await self._lead()
                 elif not waits:

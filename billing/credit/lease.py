@@ -79,10 +79,14 @@ class Lease:
         self._held = False
         await self._ask("leave")
 
-    async def _ask(self, wants: str) -> list[str]:
+    async def leave_for(self, token: str) -> None:
+        """Give it up for another process, which is dead. Raises `CreditUnavailable`."""
+        await self._ask("leave", token)
+
+    async def _ask(self, wants: str, token: str = "") -> list[str]:
         keys = [f"{self._base}{kind}:{switch}" for switch in self.switches for kind in ("lease", "leader", "standby")]
         with answers():
-            found: list[str] = await self._script(keys=keys, args=[self.token, int(LIVES_S * 1000), wants])
+            found: list[str] = await self._script(keys=keys, args=[token or self.token, int(LIVES_S * 1000), wants])
         return found
 
     def _lost(self) -> None:

@@ -212,7 +212,7 @@ class Chaos:
             (f"{name}:{attempt.call_id}", attempt.facts)
             for name, call in self.calls
             for attempt in call.attempts
-            if attempt.facts.admitted_at is not None or attempt.facts.refused_cause in {21, 34, 41, 403, 402}
+            if attempt.facts.admitted_at is not None or (attempt.facts.refused_cause and attempt.facts.ended_by_command)
         ]
 
     # -- checks --------------------------------------------------------------------------------------------------------

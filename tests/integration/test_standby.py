@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from billing.errors import CreditUnavailable, Fenced
 from billing.ports import SystemClock, SystemIds, to_ms
 from callctl.controller import Controller
 from callctl.journal import Journal
-from callctl.standby import Standby
+from callctl.standby import Standby, is_dead, name_of_this_process
 from callctl.switches.base import CallAnswered, Outcome
 from tests.credit_fixtures import open_wallet, shares
 from tests.fakes import FakeSwitch
@@ -115,6 +117,18 @@ async def test_holds_are_changed_by_who_leads_only(redis: Any) -> None:
     assert await hold(second, "fake:2") == Held()
     # A movement of money belongs to no switch.
     assert await CreditStore(redis).release("fake:2", now_ms=now_ms)
+
+
+def test_a_token_tells_whether_its_process_is_gone() -> None:
+    """Only of a process of this very machine whose number nobody has; of all others nothing is known."""
+    ours = SystemIds().new(name_of_this_process())
+    assert not is_dead(ours)
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    parts = ours.rsplit("-", 3)
+    assert is_dead("-".join([parts[0], gone.stdout.decode().strip(), *parts[2:]]))
+    assert not is_dead("-".join([parts[0], gone.stdout.decode().strip(), "elsewhere", parts[3]]))
+    for token in ("", "machine 0", "host-12-", "-----", "host-x-y-z"):
+        assert not is_dead(token)
 
 
 @asynccontextmanager

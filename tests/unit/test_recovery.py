@@ -71,6 +71,12 @@ def test_a_call_without_a_deadline_gets_one() -> None:
     assert look(live("a:1", limit_s=None), calls=(known("a:1"),)).unlimited == ["a:1"]
 
 
+def test_a_call_that_rings_needs_no_deadline_yet() -> None:
+    """It gets one with the answer, from the admission."""
+    ringing = known("a:1", stage=Stage.RINGING)
+    assert look(live("a:1", answered=False, limit_s=None), calls=(ringing,), holds=(hold("a:1"),)) == Plan()
+
+
 def test_a_settled_call_that_lives_is_a_ghost() -> None:
     """Nobody pays for it any more."""
     assert look(live("a:1"), ended=("a:1",)).ghosts == ["a:1"]

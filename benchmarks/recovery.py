@@ -1,0 +1,223 @@
+"""A controller with many live calls: renewed on time, killed with SIGKILL, and how soon the next one has adopted them.
+
+    python -m benchmarks.recovery [--json] [--calls 10000] [--per-s 200]
+
+The controller is `callctl controller` in a process of its own, the switch a simulated Asterisk in this one. Calls come
+in at `--per-s` until `--calls` are up and talking; a slice is as long as it takes to place all of them. For
+`renewal_late_p99_ms` the switch notes, at each new limit, how much later it came than a third of a slice before the
+end of the old one. Then SIGKILL, and at once a second start; `adopted_s` is the time from the kill until the new
+controller has all calls on its board. At the end everything hangs up: one record for each call, and balanced books.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+
+import structlog
+import uvloop
+from sqlalchemy.engine import Engine
+from sqlmodel import col, func, select
+
+from billing import accounts, books, tariffs, topups
+from billing.credit.embedded import start_embedded
+from billing.credit.live import LiveCalls
+from billing.credit.store import CreditStore, connect
+from billing.models import AccountKind, Cdr, IdentityKind
+from billing.ports import SystemClock
+from billing.store import migrate, open_store, reading, work
+from callctl.simulator.asterisk import SimulatedAsterisk
+from callctl.simulator.channels import Channel
+from callctl.simulator.plans import CallPlan
+from rating.tariff import Rate, Rounding, Step
+
+CLOCK = SystemClock()
+ACCOUNTS = 50
+MOST_S = 400
+SETTINGS = """\
+[store]
+url = "sqlite:///{folder}/callctl.db"
+[credit]
+url = "{redis}"
+[control]
+journal = "{folder}/journal.db"
+slice_s = {slice_s}
+renew_before_s = {lead_s}
+[[asterisk]]
+name = "sim"
+port = {port}
+secret = "simulated"
+"""
+
+
+class Lateness:
+    """Notes how late each new limit of a talking call comes, against the old one."""
+
+    def __init__(self, lead_s: float) -> None:
+        self.late_s: list[float] = []
+        plain = Channel.set_timeout
+
+        def noted(channel: Channel, loop: asyncio.AbstractEventLoop, left_s: float) -> None:
+            left = channel.left_s(loop)
+            if left is not None and left_s > left > 0:
+                self.late_s.append(lead_s - left)
+            plain(channel, loop, left_s)
+
+        Channel.set_timeout = noted  # type: ignore[method-assign] # the simulator's own, watched
+
+    def clear(self) -> None:
+        """Forget what was noted so far."""
+        self.late_s.clear()
+
+
+def _fill(engine: Engine) -> None:
+    now = CLOCK.now()
+    with work(engine) as session:
+        accounts.add_operator(session, name="operator", currency="EUR", actor="benchmark", now=now)
+        tariffs.add_tariff(session, name="retail", currency="EUR", rounding=Rounding(), actor="benchmark", now=now)
+        rates = [Rate("49", "Germany", Decimal(0), (Step(0, Decimal("0.6"), 60, 1),), Rounding())]
+        tariffs.import_rates(session, "retail", rates, actor="benchmark", now=now)
+    for number in range(ACCOUNTS):
+        with work(engine) as session:
+            account = accounts.add_account(
+                session,
+                name=f"acct{number}",
+                kind=AccountKind.CUSTOMER,
+                tariff="retail",
+                identities=[(IdentityKind.ACCOUNT_CODE, f"acct{number}")],
+                actor="benchmark",
+                now=now,
+            )
+            account_id = account.id or 0
+        with work(engine) as session:
+            topups.top_up(session, account_id, 10**12, operation=f"topup-{number}", actor="benchmark", now=now)
+
+
+def _start(folder: Path, config: Path) -> subprocess.Popen[bytes]:
+    with (folder / "controller.log").open("ab") as said:
+        words = [sys.executable, "-m", "callctl.cli.main", "--config", str(config), "controller"]
+        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+
+
+async def measure(folder: Path, calls: int, per_s: float) -> dict[str, float]:
+    """Run it all; return the figures."""
+    engine = open_store(f"sqlite:///{folder / 'callctl.db'}")
+    migrate(engine)
+    _fill(engine)
+    server = start_embedded(folder / "credit")
+    redis = connect(server.url, timeout_s=5)
+    credit, live = CreditStore(redis), LiveCalls(redis)
+    slice_s = max(int(calls / per_s), 15)
+    lead_s = slice_s / 3
+    late = Lateness(lead_s)
+    async with SimulatedAsterisk(clock=CLOCK, rng=Random(1)) as switch:
+        config = folder / "callctl.toml"
+        config.write_text(
+            SETTINGS.format(folder=folder, redis=server.url, slice_s=slice_s, lead_s=lead_s, port=switch.port)
+        )
+        process = _start(folder, config)
+        await _until(lambda: len(switch.ami.sessions) > 0, 60)
+        await asyncio.sleep(2.0)
+        placed = []
+        for number in range(calls):
+            placed.append(
+                switch.place(CallPlan(f"acct{number % ACCOUNTS}", "1", "4930123", ring_s=0.05, talk_s=MOST_S))
+            )
+            await asyncio.sleep(1 / per_s)
+        await _until(lambda: _on_board(live, calls), 60)
+        late.clear()
+        await asyncio.sleep(slice_s * 1.1)
+        renewals, lateness = len(late.late_s), sorted(late.late_s)
+        process.kill()
+        process.wait()
+        killed = time.perf_counter()
+        await live.replace_all("sim", [])
+        process = _start(folder, config)
+        await _until(lambda: _on_board(live, calls), 60)
+        adopted_s = time.perf_counter() - killed
+        cut = sum(call.ended for call in placed)
+        for call in placed:
+            if not call.ended:
+                call.hang_up()
+        await _until(lambda: _recorded(engine, calls), 120)
+        await _until(lambda: _none_held(credit), 60)
+        process.terminate()
+        await asyncio.to_thread(process.wait)
+    with reading(engine) as session:
+        report = books.check_store(session)
+        _, findings = await books.check_credit(session, credit)
+    await redis.aclose()
+    server.stop()
+    return {
+        "calls": calls,
+        "renewals": renewals,
+        "renewal_late_p50_ms": round(statistics.median(lateness) * 1000, 1),
+        "renewal_late_p99_ms": round(lateness[int(len(lateness) * 0.99)] * 1000, 1),
+        "adopted_s": round(adopted_s, 2),
+        "cut": cut,
+        "cdrs": report.cdrs,
+        "findings": len(report.findings) + len(findings),
+    }
+
+
+async def _until(true: object, most_s: float) -> None:
+    give_up = time.monotonic() + most_s
+    while True:
+        found = true()  # type: ignore[operator]
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"not within {most_s} s")
+        await asyncio.sleep(0.02)
+
+
+async def _on_board(live: LiveCalls, calls: int) -> bool:
+    talking = sum(call.state == "talking" for call in await live.list(most=calls + 1))
+    if talking < calls:
+        await asyncio.sleep(0.2)
+    return talking >= calls
+
+
+async def _none_held(credit: CreditStore) -> bool:
+    return not await credit.holds()
+
+
+def _recorded(engine: Engine, calls: int) -> bool:
+    with reading(engine) as session:
+        return session.exec(select(func.count(col(Cdr.call_id)))).one() >= calls
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--per-s", type=float, default=200.0)
+    given = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    with tempfile.TemporaryDirectory(prefix="callctl-bench-") as folder:
+        results = uvloop.run(measure(Path(folder), given.calls, given.per_s))
+    if given.json:
+        asked = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        print(json.dumps({"machine": platform.processor() or platform.machine(), "commit": commit, "results": results}))
+    else:
+        for name, value in results.items():
+            print(f"{name:>20}  {value:,}")
+    return 0 if results["findings"] == 0 and results["cdrs"] == results["calls"] and not results["cut"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
