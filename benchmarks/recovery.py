@@ -5,8 +5,9 @@
 The controller is `callctl controller` in a process of its own, the switch a simulated Asterisk in this one. Calls come
 in at `--per-s` until `--calls` are up and talking; a slice is as long as it takes to place all of them. For
 `renewal_late_p99_ms` the switch notes, at each new limit, how much later it came than a third of a slice before the
-end of the old one. Then SIGKILL, and at once a second start; `adopted_s` is the time from the kill until the new
-controller has all calls on its board. At the end everything hangs up: one record for each call, and balanced books.
+end of the old one. Then a second controller is started, which waits, and the first gets SIGKILL: `led_s` later the
+second is linked to the switch, `adopted_s` later it has all calls on its board. At the end everything hangs up: one
+record for each call, and balanced books.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Lateness:
                 self.late_s.append(lead_s - left)
             plain(channel, loop, left_s)
 
-        Channel.set_timeout = noted  # type: ignore[method-assign] # the simulator's own, watched
+        Channel.set_timeout = noted  # type: ignore[method-assign, assignment] # the simulator's own, watched
 
     def clear(self) -> None:
         """Forget what was noted so far."""
@@ -138,11 +139,15 @@ async def measure(folder: Path, calls: int, per_s: float) -> dict[str, float]:
         late.clear()
         await asyncio.sleep(slice_s * 1.1)
         renewals, lateness = len(late.late_s), sorted(late.late_s)
+        standby = _start(folder, config)
+        await _until(lambda: _somebody_waits(live), 60)
         process.kill()
         process.wait()
         killed = time.perf_counter()
         await live.replace_all("sim", [])
-        process = _start(folder, config)
+        process = standby
+        await _until(lambda: len(switch.ami.sessions) > 0, 60)
+        led_s = time.perf_counter() - killed
         await _until(lambda: _on_board(live, calls), 60)
         adopted_s = time.perf_counter() - killed
         cut = sum(call.ended for call in placed)
@@ -163,6 +168,7 @@ async def measure(folder: Path, calls: int, per_s: float) -> dict[str, float]:
         "renewals": renewals,
         "renewal_late_p50_ms": round(statistics.median(lateness) * 1000, 1),
         "renewal_late_p99_ms": round(lateness[int(len(lateness) * 0.99)] * 1000, 1),
+        "led_s": round(led_s, 2),
         "adopted_s": round(adopted_s, 2),
         "cut": cut,
         "cdrs": report.cdrs,
@@ -181,6 +187,11 @@ async def _until(true: object, most_s: float) -> None:
         if time.monotonic() > give_up:
             raise TimeoutError(f"not within {most_s} s")
         await asyncio.sleep(0.02)
+
+
+async def _somebody_waits(live: LiveCalls) -> bool:
+    leader, waits = (await live.leaders(["sim"]))["sim"]
+    return bool(waits) and waits != leader
 
 
 async def _on_board(live: LiveCalls, calls: int) -> bool:

@@ -165,7 +165,9 @@ def make_standby(
     own = replace(link, credit=credit)
     return Standby(
         lease,
-        lambda: make_controller(settings, engine, own, clock=clock, ids=ids, listener=listener, leads=lease.leads),
+        lambda: make_controller(
+            settings, engine, own, clock=clock, ids=ids, listener=listener, leads=lease.leads, lost=lambda: lease.taken
+        ),
     )
 
 
@@ -178,6 +180,7 @@ def make_controller(
     ids: Ids,
     listener: Listener | None = None,
     leads: Callable[[], bool] = lambda: True,
+    lost: Callable[[], bool] = lambda: False,
 ) -> Controller:
     """Put the controller together, with the switches and the journal of the settings."""
     return Controller(
@@ -191,4 +194,5 @@ def make_controller(
         ids=ids,
         listener=listener,
         leads=leads,
+        lost=lost,
     )

@@ -51,12 +51,15 @@ from callctl.switches.base import (
     Switch,
     SwitchEvent,
 )
-from callctl.watch import Watch
+from callctl.watch import Watch, switch_of
 
 log = structlog.get_logger(__name__)
 
 READY_S = 5.0
 """How long an offer waits for a controller that is still reading its catalogue or comparing calls."""
+
+DOUBT_S = 0.1
+"""How often a lease in doubt is looked at."""
 
 EXPIRE_S = 60.0
 END_TRIES = 20
@@ -82,10 +85,11 @@ class Controller:
         ids: Ids,
         listener: Listener | None = None,
         leads: Callable[[], bool] = lambda: True,
+        lost: Callable[[], bool] = lambda: False,
     ) -> None:
         self.switches = {switch.name: switch for switch in switches}
-        self.leads = leads
-        """Whether we may act and write down ends: not where another controller has taken over."""
+        self.leads, self.lost = leads, lost
+        """Whether we may act now; and whether another controller has taken over. Neither: the lease is in doubt."""
         for switch in switches:
             switch.may_act = leads
         self.engine, self.credit, self.live, self.journal = engine, credit, live, journal
@@ -228,7 +232,7 @@ class Controller:
 
     async def _refuse(self, offer: CallOffered, refused: Refused) -> None:
         """Refuse a call that never held anything: write it down, then tell its caller. No refusal without a record."""
-        if not self.leads():
+        if not await self._still_ours():
             return
         self.remember(offer.call_id, refused.refusal)
         record = machine.refused_offer_record(
@@ -245,6 +249,14 @@ class Controller:
 
     async def _tell_refusal(self, call_id: str, refusal: Refusal) -> None:
         await self.switches[switch_of(call_id)].refuse(call_id, refusal)
+
+    async def _still_ours(self) -> bool:
+        """Return whether what happened is ours to write down. While the lease is in doubt nobody says."""
+        while not self.leads():
+            if self.lost():
+                return False
+            await asyncio.sleep(DOUBT_S)
+        return True
 
     def now_on(self, switch: str) -> datetime:
         """Return what time it is by a switch's own clock, which dates its calls."""
@@ -278,7 +290,9 @@ class Controller:
         finally:
             self._busy.discard(call.call_id)
 
-    async def _carry_out(self, call: Call, effect: machine.Effect) -> None:  # noqa: C901 - one case for each effect
+    async def _carry_out(  # noqa: C901, PLR0912 - one case for each effect
+        self, call: Call, effect: machine.Effect
+    ) -> None:
         switch = self.switches[call.switch]
         match effect:
             case machine.Hold() | machine.Extend() | machine.Note():
@@ -298,6 +312,8 @@ class Controller:
                 # Both may take seconds where Redis is slow: the time that is left goes by meanwhile.
                 left_s = max(left_s - (self.clock.monotonic() - asked_mono), 0.1)
                 outcome = await switch.set_limit(call.call_id, left_s)
+                if outcome is Outcome.UNKNOWN:
+                    self.watch.untold.add(call.call_id)
                 if outcome is not Outcome.DONE:
                     call.inbox.insert(0, Commanded(effect, outcome))
             case machine.Warn():
@@ -311,7 +327,7 @@ class Controller:
             case machine.Finish():
                 call.ending = effect.ended.reason
                 self._over(call, effect.refusal)
-                if not self.leads():
+                if not await self._still_ours():
                     return  # whoever took over knows better how it ended
                 await self.settler.take(effect.ended, held=effect.held, trim=effect.refusal is None)
             case _:
@@ -553,8 +569,3 @@ def refusal_in(ended: EndedCall) -> Refusal | None:
     if ended.disposition != "refused":
         return None
     return Refusal(ended.reason, ended.sip_status or refusals.UNAVAILABLE.sip_status, ended.cause or 0)
-
-
-def switch_of(call_id: str) -> str:
-    """Return the name of the switch a call is on."""
-    return call_id.partition(":")[0]

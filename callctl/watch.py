@@ -25,7 +25,16 @@ from callctl import recovery
 from callctl.admission import Refused, decide, dialled
 from callctl.call import Call, Stage
 from callctl.news import NewsKind
-from callctl.switches.base import CallAnswered, CallEnded, CallOffered, LiveCall, Refusal, Switch, SwitchUnavailable
+from callctl.switches.base import (
+    CallAnswered,
+    CallEnded,
+    CallOffered,
+    LiveCall,
+    Outcome,
+    Refusal,
+    Switch,
+    SwitchUnavailable,
+)
 
 if TYPE_CHECKING:
     from callctl.controller import Controller
@@ -43,6 +52,8 @@ class Watch:
         self._its = controller
         self.status: dict[str, str] = dict.fromkeys(controller.switches, "connecting")
         self.compared: set[str] = set()
+        self.untold: set[str] = set()
+        """Calls whose new limit the switch may not have heard of."""
         self._asked: dict[str, asyncio.Event] = {name: asyncio.Event() for name in controller.switches}
         self._linked: set[str] = set()
         self._left_over: dict[str, set[str]] = {}
@@ -165,10 +176,17 @@ class Watch:
             if call := its.calls.get(call_id):
                 log.error("call_without_deadline", call_id=call_id)
                 await self.limit_again(call)
+        await self._tell_limits_again(switch)
         for call_id in plan.ghosts:
             # Just ended, or its end was forged or misread: nobody pays for it any more, so it must not live.
             log.warning("settled_call_lives", call_id=call_id)
             await switch.hangup(call_id)
+
+    async def _tell_limits_again(self, switch: Switch) -> None:
+        for call_id in [call_id for call_id in self.untold if switch_of(call_id) == switch.name]:
+            self.untold.discard(call_id)
+            if call := self._its.calls.get(call_id):
+                await self.limit_again(call)
 
     async def _recall_refusals(self, call_ids: Sequence[str]) -> None:
         """Remember refusals that an earlier controller wrote down, but died before the switch heard of them."""
@@ -249,7 +267,11 @@ class Watch:
         """Set the limit that a call should have on its switch."""
         if call.stage is Stage.TALKING:
             left_s = max(call.grant_ends_mono - self._its.clock.monotonic(), 0.1)
-            await self._its.switches[call.switch].set_limit(call.call_id, left_s)
+            outcome = await self._its.switches[call.switch].set_limit(call.call_id, left_s)
+            if outcome is Outcome.DONE:
+                call.told_s = call.granted_s
+            elif outcome is Outcome.UNKNOWN:
+                self.untold.add(call.call_id)
 
     async def _settle_vanished(self, switch: Switch, call: Call | None, asked_mono: float) -> None:
         if call is None or call.touched_mono >= asked_mono or call.stage is Stage.ENDED:
@@ -271,6 +293,11 @@ class Watch:
     async def _end_of(self, switch: Switch, call: Call) -> CallEnded:
         record = await switch.record_of(call.call_id)
         return recovery.end_of_vanished(call, record, now=self._its.now_on(switch.name))
+
+
+def switch_of(call_id: str) -> str:
+    """Return the name of the switch a call is on."""
+    return call_id.partition(":")[0]
 
 
 def _refused(engine: Engine, call_ids: Sequence[str]) -> dict[str, Refusal]:

@@ -150,6 +150,7 @@ async def pair(house: House, clocks: tuple[SystemClock, SystemClock] = (CLOCK, C
                 clock=clock,
                 ids=SystemIds(),
                 leads=lease.leads,
+                lost=lambda lease=lease: lease.taken,  # type: ignore[misc] # each its own
             )
 
         made.append(Standby(lease, make))
@@ -288,3 +289,26 @@ async def test_a_dead_leaders_calls_are_taken_over_within_five_seconds(house: Ho
 
 async def _nothing() -> None:
     return
+
+
+async def test_a_leader_in_doubt_keeps_what_happened_and_says_it_when_it_is_sure(house: House) -> None:
+    """Somebody waits, and Redis is away from us: nothing is sent or dropped; the lease was ours all the time."""
+    house.account("100", "5")
+    house.settings = house.settings.model_copy(update={"slice_s": 30, "renew_before_s": 10.0})
+    clock = SlowClock()
+    async with pair(house, (clock, CLOCK)) as (first, _second):
+        controller = await leading(first)
+        call = await decided(house.switch.offer(1, "100", "4930123"))
+        house.switch.answer(call)
+        await asyncio.sleep(0.6)
+        assert first.lease.wanted
+        first.lease._sure_until_mono = 0.0  # in doubt until the next answer
+        refused = house.switch.offer(2, "nobody", "4930123")
+        house.switch.end(call)
+        await asyncio.sleep(0)
+        assert controller.stats.offered == 2
+        assert refused.refused is None
+        await decided(refused)
+        assert (await house.record(call)).disposition == "answered"
+        assert (await house.record(refused)).reason == "unknown_account"
+    await house.audit()
