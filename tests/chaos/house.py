@@ -92,6 +92,7 @@ class Postgres:
     name = "postgresql"
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._server: PostgresServer = get_server(folder, cleanup_mode="stop")
         self.socket = folder / ".s.PGSQL.5432"
         if not self.socket.exists():
@@ -125,7 +126,10 @@ class Postgres:
         self._send(signal.SIGCONT)
 
     def start(self) -> None:
-        """Start it again; it recovers by itself."""
+        """Start it again; it recovers by itself. One that nobody has reaped yet is dead all the same."""
+        pid = self._server.get_pid()
+        if pid is not None and _is_dead(pid):
+            (self._folder / "postmaster.pid").unlink(missing_ok=True)
         give_up = time.monotonic() + START_S
         while True:
             try:
@@ -154,6 +158,14 @@ class House:
     engine: Engine
     lines: dict[str, Line]
     redis_port: int
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
 
 
 def free_port() -> int:

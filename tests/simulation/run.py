@@ -13,10 +13,11 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.simulation.options import draw
+from tests.simulation.shrink import cut, shrink
 from tests.simulation.world import Folder, Outcome, simulate
 
 HERE = Path(__file__).parent
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         return subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False).returncode
     sys.unraisablehook = lambda _: None  # the dead are collected here, in the middle of what they did
     if given.seed is not None:
-        return _one(given.seed, trace=given.trace)
+        return _one(given.seed, trace=given.trace, cuts=given.cut.split(",") if given.cut else [], small=given.shrink)
     return _many(given)
 
 
@@ -42,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make sim", description="Simulate calls, money and faults from seeds.")
     parser.add_argument("--seed", type=int, help="this one")
     parser.add_argument("--trace", action="store_true", help="tell what happened in the seed")
+    parser.add_argument("--shrink", action="store_true", help="look for a smaller case that fails like the seed")
+    parser.add_argument(
+        "--cut", default="", help="kinds of faults to leave out, numbers such as calls=6, split by commas"
+    )
     parser.add_argument("--seeds", help="A:B, from A to before B")
     parser.add_argument("--count", type=int, default=200, help="so many fresh seeds")
     parser.add_argument("--minutes", type=float, help="fresh seeds for so long")
@@ -62,25 +67,30 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _one(seed: int, *, trace: bool) -> int:
+def _one(seed: int, *, trace: bool, cuts: list[str], small: bool) -> int:
     folder = Folder()
     try:
-        options = draw(seed)
+        options = cut(draw(seed), cuts)
         outcome = simulate(options, folder)
+        if small and outcome.broken:
+            cuts = [*cuts, *shrink(options, lambda tried: simulate(tried, folder).broken == outcome.broken)]
+            options = cut(draw(seed), cuts)
+            outcome = simulate(options, folder)
     finally:
         folder.close()
     if trace:
         _say(str(options))
         _say("\n".join(outcome.trace))
-    _say(_line_of(outcome))
+    _say(_line_of(outcome, cuts))
     return 1 if outcome.broken else 0
 
 
-def _line_of(outcome: Outcome) -> str:
+def _line_of(outcome: Outcome, cuts: Sequence[str] = ()) -> str:
     """Say in a line what came out, and of a failure all that it takes to see it again."""
     if outcome.broken:
         where = f'FAILED seed={outcome.seed} commit={_commit()} invariant="{outcome.broken}" at={outcome.at_s:.3f}s'
-        return f'{where}: {outcome.what} | make sim ARGS="--seed {outcome.seed} --trace"'
+        less = f" --cut {','.join(cuts)}" if cuts else ""
+        return f'{where}: {outcome.what} | make sim ARGS="--seed {outcome.seed}{less} --trace"'
     what = f"{outcome.calls} calls, {outcome.answered} answered, {outcome.deaths} deaths, {outcome.at_s:.0f} virtual s"
     return f"seed {outcome.seed}: every invariant held ({what})"
 

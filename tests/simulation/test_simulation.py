@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.simulation.mutations import CANARY
+from tests.simulation.options import Faults, Options, draw
+from tests.simulation.shrink import QUIET, cut, shrink
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,3 +44,19 @@ def test_the_prover_catches_a_bug(bug: str) -> None:
     done = _run("mutations", "--only", bug)
     assert done.returncode == 0, done.stdout
     assert "caught by" in done.stdout
+
+
+def test_a_failure_is_made_small() -> None:
+    """What a failure does not need is cut, and the cuts make it fail again."""
+    options = draw(1)
+
+    def breaks(tried: Options) -> bool:
+        return tried.calls >= 4 and bool(tried.faults.deaths_after)
+
+    words = shrink(options, breaks)
+    small = cut(options, words)
+    assert breaks(small)
+    assert small.calls == 4
+    assert replace(small.faults, deaths_after=()) == Faults(sql_slow_s=QUIET.sql_slow_s)
+    with pytest.raises(ValueError, match="neither"):
+        cut(options, ["nonsense"])
