@@ -101,11 +101,13 @@ class Postgres:
         self.uri = self._server.get_uri()
 
     def _all(self) -> list[int]:
-        pid = self._server.get_pid()
-        if pid is None:
-            return []
-        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-        return [pid, *(int(word) for word in listed.stdout.split())]
+        """Every process of this server: they all live in its folder, also one whose postmaster is dead already."""
+        folder, found = str(self._folder.resolve()), []
+        for entry in Path("/proc").glob("[0-9]*/cwd"):
+            with contextlib.suppress(OSError):
+                if str(entry.readlink()) == folder:
+                    found.append(int(entry.parent.name))
+        return found
 
     def _send(self, number: signal.Signals) -> None:
         for pid in self._all():
@@ -129,6 +131,8 @@ class Postgres:
         """Start it again; it recovers by itself. One that nobody has reaped yet is dead all the same."""
         pid = self._server.get_pid()
         if pid is not None and _is_dead(pid):
+            # A child that outlived it, frozen perhaps, would keep its memory, and no other postmaster could start.
+            self.kill()
             (self._folder / "postmaster.pid").unlink(missing_ok=True)
         give_up = time.monotonic() + START_S
         while True:

@@ -36,11 +36,12 @@ def test_a_ledger_account_is_made_at_its_first_use(engine: Engine) -> None:
         assert ledger_account(session, WalletKind.CARRIER_COST, "EUR") != first
         assert ledger_account(session, WalletKind.CASH, "EUR") == tree.cash
         assert ledger_account(session, WalletKind.TAX, "EUR", account_id=tree.ray) != first
-        with pytest.raises(Refused):
-            ledger_account(session, WalletKind.MONEY, "EUR")
+        for live in (WalletKind.MONEY, WalletKind.BUNDLE):
+            with pytest.raises(Refused):
+                ledger_account(session, live, "EUR")
         with pytest.raises(NotFound):
             ledger_account(session, WalletKind.TAX, "EUR", account_id=99)
-    assert {WalletKind.MONEY} == set(WalletKind) - LEDGER_KINDS
+    assert {WalletKind.MONEY, WalletKind.BUNDLE} == set(WalletKind) - LEDGER_KINDS
 
 
 def test_a_trial_balance_by_hand(engine: Engine) -> None:
