@@ -101,8 +101,14 @@ class FraudGuard:
             self._looked_at = None
             return []
         calls = await self.live.list(most=MOST_LIVE)
-        found = await asyncio.to_thread(self._judge, book, calls)
-        fresh = [finding for finding in found if await asyncio.to_thread(self._act, finding)]
+        before = self._judged, self._looked_at
+        try:
+            found = await asyncio.to_thread(self._judge, book, calls)
+            fresh = [finding for finding in found if await asyncio.to_thread(self._act, finding)]
+        except BaseException:
+            # What was found and not acted on is judged again: an alert that stands already is not raised twice.
+            self._judged, self._looked_at = before
+            raise
         for finding in fresh:
             await self._enforce(finding)
         return fresh

@@ -325,3 +325,20 @@ async def test_unanswered_calls_cost_nothing_and_are_not_short(stage: Stage) -> 
     with work(stage.engine) as session:
         settle(session, [ended("sw:busy", stage.tree.carl), carls_call(stage.tree, "sw:long", 60)], now=NOW)
     assert await stage.guard.once() == []
+
+
+async def test_what_could_not_be_acted_on_is_judged_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that fails between finding and alert loses nothing: the next round finds it once more."""
+    stage.rule(FraudKind.DESTINATION, prefixes=("49",))
+    await stage.calls()
+
+    def fail(_finding: object) -> bool:
+        raise OSError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(stage.guard, "_act", fail)
+        with pytest.raises(OSError):  # noqa: PT011 - any of them
+            await stage.guard.once()
+    assert stage.alerts() == []
+    assert len(await stage.guard.once()) == 1
+    assert len(stage.alerts()) == 1
