@@ -152,6 +152,8 @@ class Controller:
         for _, timer in self._timers.values():
             timer.cancel()
         await end_tasks(self._loops)
+        # The loop that writes the board is gone: calls that ended since its last round would stay on it.
+        await self.board.flush()
         await self.journal.close()
 
     async def _for_ever(self, name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -465,6 +465,26 @@ async def test_an_administrator_hangs_up(house: House) -> None:
     await house.audit()
 
 
+async def test_a_stopped_controller_leaves_no_ended_call_on_the_board(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board is written now and then; what ended between the last time and the stop is taken off it all the same."""
+    house.account("100", "5")
+    controller = await house.begin()
+    call = await decided(house.switch.offer(1, "100", "4930"))
+    house.switch.answer(call)
+    await asyncio.sleep(0.4)
+    assert len(await house.live.list()) == 1
+    monkeypatch.setattr("callctl.board.EVERY_S", 60)
+    await asyncio.sleep(0.3)
+    house.switch.end(call)
+    await house.record(call)
+    await controller.stop()
+    house.controller = None
+    assert await house.live.list() == []
+    await house.audit()
+
+
 async def test_a_killed_controller_comes_back_and_bills_once(house: House) -> None:
     """Calls up when it died are adopted; one that ended meanwhile is billed from the switch's own note."""
     customer = house.account("100", "5")

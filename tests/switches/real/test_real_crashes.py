@@ -113,4 +113,5 @@ async def test_link_cut_for_twenty_seconds_while_calls_end(own_world: World) -> 
         assert [cdr.hung_up_by for cdr in (first, second, third)] == ["caller", "caller", "switch"]
         assert abs(first.talk_ms - over.talk_s * 1000) < 100
         assert world.balance(late) == 1_000_000
+        await world.settled()
         await world.stop_controller()

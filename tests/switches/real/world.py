@@ -322,10 +322,17 @@ resync_s = 2.0
         if self.watched:
             await self.observer.until_silent(timeout_s)
 
-        async def put_away() -> bool:
-            return not (await self.credit.holds() or self._outbox() or await self.live.list())
+        async def left() -> dict[str, object]:
+            held, shown = await self.credit.holds(), await self.live.list()
+            return {"holds": held, "postings to tell": self._outbox(), "on the board": shown}
 
-        await until(put_away, "no hold, no posting to tell, nothing on the board", timeout_s=timeout_s)
+        async def put_away() -> bool:
+            return not any((await left()).values())
+
+        try:
+            await until(put_away, "no hold, no posting to tell, nothing on the board", timeout_s=timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; left: {await left()}") from None
 
     async def check_books(self) -> None:
         """Assert that nothing is left over and that every invariant holds."""
