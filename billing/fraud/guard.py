@@ -1,14 +1,15 @@
 """The guard at work: every few seconds it judges the calls that are up and the accounts that have called.
 
 It stands beside the calls and not in their way: no call waits for it, and without rules it asks for nothing. What it
-does (an alert, a block, a hang-up of all calls of an account) is safe to do twice, so several guards may run.
+does (an alert, a block, a hang-up of all calls of an account) is safe to do twice, so several guards may run. What it
+learns of an account it writes down last: a guard that dies in between leaves the finding to the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -72,6 +73,14 @@ class Finding:
     broken: Broken
 
 
+@dataclass(slots=True)
+class Judgement:
+    """What a round has found, and the countries that accounts call, to be remembered once that is acted on."""
+
+    found: list[Finding] = field(default_factory=list)
+    called: dict[int, set[str]] = field(default_factory=dict)
+
+
 class FraudGuard:
     """Judges for as long as `run` runs."""
 
@@ -79,6 +88,7 @@ class FraudGuard:
         self.engine, self.credit, self.live, self.clock = engine, credit, live, clock
         self._judged: set[str] = set()
         self._looked_at: datetime | None = None
+        self._to_enforce: list[Finding] = []
 
     async def run(self) -> None:
         """Judge, for ever."""
@@ -102,15 +112,21 @@ class FraudGuard:
             return []
         calls = await self.live.list(most=MOST_LIVE)
         before = self._judged, self._looked_at
+        fresh: list[Finding] = []
         try:
-            found = await asyncio.to_thread(self._judge, book, calls)
-            fresh = [finding for finding in found if await asyncio.to_thread(self._act, finding)]
+            judgement = await asyncio.to_thread(self._judge, book, calls)
+            for finding in judgement.found:
+                raised = await asyncio.to_thread(self._act, finding)
+                fresh += [finding] * raised
+                # The guard before this one may have raised the alert, and died before anybody was hung up.
+                if raised or (before[1] is None and await asyncio.to_thread(self._is_blocked, finding)):
+                    self._to_enforce.append(finding)
+            await asyncio.to_thread(self._remember, judgement.called)
         except BaseException:
             # What was found and not acted on is judged again: an alert that stands already is not raised twice.
             self._judged, self._looked_at = before
             raise
-        for finding in fresh:
-            await self._enforce(finding)
+        await self._enforce_all()
         return fresh
 
     # -- judging
@@ -124,7 +140,7 @@ class FraudGuard:
             ranges = list(session.exec(select(RiskyRange.prefix))) if rules else []
             return Book(rules, Prefixes.of(ranges))
 
-    def _judge(self, book: Book, calls: Sequence[LiveCallView]) -> list[Finding]:
+    def _judge(self, book: Book, calls: Sequence[LiveCallView]) -> Judgement:
         now = self.clock.now()
         since = self._looked_at - LOOK_BACK if self._looked_at else now - FIRST_LOOK
         live: dict[int, list[LiveCallView]] = {}
@@ -144,13 +160,14 @@ class FraudGuard:
             for account_id, call_id, callee, offered_at in session.exec(asked.where(Cdr.direction == OUTBOUND)):
                 begun.setdefault(account_id or 0, []).append(Begun(call_id, callee, offered_at))
             judged = {account_id: self._rules_for(session, book, account_id) for account_id in begun}
-        found: list[Finding] = []
+        judgement = Judgement()
         for account_id, rules in judged.items():
             if rules:
-                found += self._judge_account(book, account_id, rules, live.get(account_id, []), begun[account_id], now)
+                up, fresh = live.get(account_id, []), begun[account_id]
+                self._judge_account(book, account_id, rules, up, fresh, now, judgement)
         self._judged = {call.call_id for calls_of in begun.values() for call in calls_of}
         self._looked_at = now
-        return found
+        return judgement
 
     @staticmethod
     def _rules_for(session: Session, book: Book, account_id: int) -> list[Rule]:
@@ -164,7 +181,8 @@ class FraudGuard:
         live: list[LiveCallView],
         begun: list[Begun],
         now: datetime,
-    ) -> list[Finding]:
+        judgement: Judgement,
+    ) -> None:
         summing = [rule for rule in rules if rule.sums()]
         with reading(self.engine) as session:
             account = session.exec(select(Account).where(Account.id == account_id)).one()
@@ -173,18 +191,20 @@ class FraudGuard:
             spent = _ended(session, account_id, now - widest) if summing else []
         fresh = [call for call in begun if call.call_id not in self._judged]
         fresh = [call for call in fresh if lifted is None or call.offered_at > lifted]
-        found = self._judge_calls(book, account, rules, fresh, now)
+        found = self._judge_calls(book, account, rules, fresh, now, judgement)
         spent += [Spent(call.callee, call.held_micros, None, None) for call in live]
         for rule in summing:
             broken = judge_sum(rule, spent, now=now, since=lifted, ranges=book.ranges, currency=account.currency)
             found += [broken] if broken else []
-        return [Finding(account_id, broken) for broken in found]
+        judgement.found += [Finding(account_id, broken) for broken in found]
 
-    def _judge_calls(
-        self, book: Book, account: Account, rules: list[Rule], fresh: list[Begun], now: datetime
+    def _judge_calls(  # noqa: PLR0917 - an account with all that is known of it
+        self, book: Book, account: Account, rules: list[Rule], fresh: list[Begun], now: datetime, judgement: Judgement
     ) -> list[Broken]:
         found: list[Broken] = []
-        new_in = self._learn(account, rules, fresh, now)
+        new_in: dict[str, str] = {}
+        if fresh and any(rule.kind is FraudKind.NEW_COUNTRY for rule in rules):
+            new_in = self._new_countries(account.id or 0, fresh, judgement)
         for call in fresh:
             for rule in rules:
                 new = new_in.get(call.callee, "") if now - account.created_at >= rule.learn else ""
@@ -194,19 +214,27 @@ class FraudGuard:
                 found += [broken] if broken else []
         return found
 
-    def _learn(self, account: Account, rules: list[Rule], fresh: list[Begun], now: datetime) -> dict[str, str]:
-        """Remember the countries of these calls; return, by number, those that are new to the account."""
-        if not fresh or not any(rule.kind is FraudKind.NEW_COUNTRY for rule in rules):
-            return {}
+    def _new_countries(self, account_id: int, fresh: list[Begun], judgement: Judgement) -> dict[str, str]:
+        """Return, by number, the countries of these calls that are new to the account; note all to be remembered."""
         countries = {call.callee: country_of(call.callee) for call in fresh}
-        account_id = account.id or 0
-        with work(self.engine) as session:
-            known = select(AccountCountry.country).where(AccountCountry.account_id == account_id).limit(1)
-            if session.exec(known).first() is None:
-                before = min(call.offered_at for call in fresh)
-                _remember(session, account_id, _called_before(session, account_id, before), now)
-            new = _remember(session, account_id, set(countries.values()), now)
-        return {number: country for number, country in countries.items() if country in new}
+        with reading(self.engine) as session:
+            rows = select(AccountCountry.country).where(AccountCountry.account_id == account_id)
+            known = set(session.exec(rows))
+            before = set() if known else _called_before(session, account_id, min(call.offered_at for call in fresh))
+        judgement.called[account_id] = before | (set(countries.values()) - known)
+        return {number: country for number, country in countries.items() if country not in known | before}
+
+    def _remember(self, called: dict[int, set[str]]) -> None:
+        """Write down the countries that accounts have called. A second guard may have done so: then nothing is new."""
+        now = self.clock.now()
+        rows = [
+            {"account_id": account_id, "country": country, "first_at": now}
+            for account_id, countries in sorted(called.items())
+            for country in sorted(countries)
+        ]
+        if rows:
+            with work(self.engine) as session:
+                insert_or_skip(session, AccountCountry, rows, "country")
 
     # -- acting
 
@@ -233,6 +261,17 @@ class FraudGuard:
                 set_status(session, finding.account_id, AccountStatus.BLOCKED, actor=ACTOR, now=now)
         log.warning("fraud_alert", account=finding.account_id, rule=rule.id, action=rule.action.value)
         return True
+
+    def _is_blocked(self, finding: Finding) -> bool:
+        with reading(self.engine) as session:
+            asked = select(Account.status).where(Account.id == finding.account_id)
+            return session.exec(asked).one() is AccountStatus.BLOCKED
+
+    async def _enforce_all(self) -> None:
+        """Tell what must be told; what cannot be told now is told at the next round."""
+        while self._to_enforce:
+            await self._enforce(self._to_enforce[0])
+            self._to_enforce.pop(0)
 
     async def _enforce(self, finding: Finding) -> None:
         """Tell the live store; where it is away, the catalogue refuses new calls within seconds all the same."""
@@ -261,8 +300,3 @@ def _called_before(session: Session, account_id: int, before: datetime) -> set[s
     )
     latest = session.exec(asked.order_by(col(Cdr.ended_at).desc()).limit(SEED_ROWS))
     return {country_of(number) for number in set(latest)}
-
-
-def _remember(session: Session, account_id: int, countries: set[str], now: datetime) -> set[str]:
-    rows = [{"account_id": account_id, "country": country, "first_at": now} for country in sorted(countries)]
-    return set(insert_or_skip(session, AccountCountry, rows, "country"))

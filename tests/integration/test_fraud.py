@@ -16,9 +16,9 @@ from billing.accounts import set_status
 from billing.alerts import list_alerts
 from billing.catalogue import load_catalogue
 from billing.cdrs import EndedCall, settle
-from billing.credit.live import LiveCalls, LiveCallView
+from billing.credit.live import HangupRequest, LiveCalls, LiveCallView
 from billing.credit.store import CreditStore
-from billing.errors import NotFound, Refused
+from billing.errors import CreditUnavailable, NotFound, Refused
 from billing.fraud.guard import FraudGuard
 from billing.fraud.rules import Wanted, add_rule, count_ranges, end_rule, lift, list_rules, replace_ranges
 from billing.models import Account, AccountStatus, Alert, AuditRow
@@ -342,3 +342,79 @@ async def test_what_could_not_be_acted_on_is_judged_again(stage: Stage, monkeypa
     assert stage.alerts() == []
     assert len(await stage.guard.once()) == 1
     assert len(stage.alerts()) == 1
+
+
+async def test_a_guard_that_dies_before_its_alert_leaves_it_to_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A country is known to be called only once that was told: a death in between loses no alert."""
+    stage.rule(FraudKind.NEW_COUNTRY, learn_days=0)
+    stage.ended("4930111111")
+    stage.at += timedelta(days=1)
+    await stage.calls("252612345678")
+
+    def die(_finding: object) -> bool:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr(stage.guard, "_act", die)
+        with pytest.raises(SystemExit):
+            await stage.guard.once()
+    assert stage.alerts() == []
+    (found,) = await stage.new_guard().once()
+    assert "SO" in found.broken.why
+    assert await stage.new_guard().once() == []
+    assert len(stage.alerts()) == 1
+
+
+async def test_a_guard_that_dies_after_its_alert_leaves_the_lesson_to_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alert stands and the country is not yet written down: the next guard raises nothing, and writes it down."""
+    stage.rule(FraudKind.NEW_COUNTRY)
+    stage.ended("4930111111")
+    stage.at += timedelta(days=1)
+    await stage.calls("252612345678")
+
+    def die(_called: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr(stage.guard, "_remember", die)
+        with pytest.raises(SystemExit):
+            await stage.guard.once()
+    assert len(stage.alerts()) == 1
+    assert await stage.new_guard().once() == []
+    stage.at += MINUTE
+    stage.lift()
+    assert (len(stage.alerts()), len(stage.alerts(standing=False))) == (0, 1)
+    await stage.calls("252612345679")
+    assert await stage.guard.once() == [], "known by now"
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+async def test_who_could_not_be_hung_up_is_hung_up_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, same_process: bool
+) -> None:
+    """Blocked in SQL, and then Redis is away or the guard dies: the next round ends the calls that are up."""
+    stage.rule(FraudKind.DESTINATION, FraudAction.END, prefixes=("49",))
+    await stage.calls()
+    asked: list[str] = []
+
+    async def away(_request: object) -> None:
+        raise CreditUnavailable("Redis is away")
+
+    async def ask(request: HangupRequest) -> None:
+        asked.append(request.call_id)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(stage.guard.live, "ask_hangup", away)
+        with pytest.raises(CreditUnavailable):
+            await stage.guard.once()
+    assert (stage.status(), asked) == (AccountStatus.BLOCKED, [])
+    guard = stage.guard if same_process else stage.new_guard()
+    monkeypatch.setattr(guard.live, "ask_hangup", ask)
+    assert await guard.once() == []
+    assert asked == [f"*account:{stage.tree.carl}"]
+    assert await guard.once() == []
+    assert len(asked) == 1
