@@ -41,6 +41,24 @@ def log_to(stream: TextIO, *, debug: bool = False) -> None:
     root.setLevel(logging.DEBUG if debug else logging.WARNING)
 
 
+def log_as_a_command(*, debug: bool) -> None:
+    """Say what went wrong beside a command's answer: warnings on standard error, so that `--json` stays JSON.
+
+    Standard error is looked up at each line: a test's or a pager's is the one in use.
+    """
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.WARNING),
+        logger_factory=lambda *_names: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
 def log_to_stderr(*, debug: bool) -> None:
     """Log to standard error, as a service does."""
     log_to(sys.stderr, debug=debug)

@@ -42,6 +42,7 @@ from callctl.cli import (
     volumes,
     vouchers,
 )
+from callctl.cli.logs import log_as_a_command
 from callctl.cli.output import visible
 from callctl.cli.shell import Failed, Shell
 from callctl.journal import JournalBroken
@@ -157,6 +158,7 @@ def common(
         ctx.obj = Shell()
     ctx.obj.config = config
     ctx.obj.debug = debug or os.environ.get("CALLCTL_DEBUG") == "1"
+    log_as_a_command(debug=ctx.obj.debug)
 
 
 for part in (

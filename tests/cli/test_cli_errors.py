@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
+from billing import outbox
 from callctl.cli.main import hoist
 from tests.cli.support import Home
 
@@ -117,3 +119,20 @@ def test_common_options_may_stand_anywhere_before_a_double_dash() -> None:
     assert hoist(["topup", "a", "1", "-c", "x"]) == ["-c", "x", "topup", "a", "1"]
     assert hoist(["topup", "--config=x", "--debug"]) == ["--config=x", "--debug", "topup"]
     assert hoist(["topup", "--", "-c", "x"]) == ["topup", "--", "-c", "x"]
+
+
+def test_what_is_logged_beside_an_answer_goes_to_standard_error(
+    home: Home, credit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning in the middle of a command leaves its JSON alone: standard output is the answer and nothing else."""
+    assert credit
+
+    async def warned(*_args: object, **_options: object) -> None:
+        structlog.get_logger("billing.outbox").warning("outbox_waits", postings=1)
+        structlog.get_logger("billing.outbox").info("of no interest here")
+
+    monkeypatch.setattr(outbox, "apply_now", warned)
+    ran = home.ok("topup", "acme", "10", "--id", "t-1", "--json")
+    assert ran.json["amount"] == "10.00"
+    assert "outbox_waits" in ran.err
+    assert "of no interest" not in ran.err
