@@ -133,11 +133,11 @@ def _portion(connection: Connection, to: Dialect, first: int, facts: dict[str, o
             billed_s, facts, ended_at) SELECT {call_id}, 0, {account}, {wallet}, :income, {COST}, 'EUR', 100, :facts,
             {moment} {source} WHERE {answered}""",
         "paid": f"""INSERT INTO posting (id, transaction_id, wallet_id, amount_micros, currency, seq, posted_at)
-            SELECT 2 * n, n, {wallet}, -{COST}, 'EUR', n, {moment} {source} WHERE {answered}""",
+            SELECT 2 * n, n, {wallet}, -{COST}, 'EUR', -n, {moment} {source} WHERE {answered}""",
         "earned": f"""INSERT INTO posting (id, transaction_id, wallet_id, amount_micros, currency, seq, posted_at)
             SELECT 2 * n + 1, n, :income, {COST}, 'EUR', NULL, {moment} {source} WHERE {answered}""",
         "outbox": f"""INSERT INTO outbox (wallet_id, seq, amount_micros, call_id, applied_at)
-            SELECT {wallet}, n, -{COST}, {call_id}, {moment} {source} WHERE {answered}""",
+            SELECT {wallet}, -n, -{COST}, {call_id}, {moment} {source} WHERE {answered}""",
     }
     for statement in many.values():
         used = {name: value for name, value in {**run, "facts": FACTS}.items() if f":{name}" in statement}
@@ -151,7 +151,10 @@ def _shift(connection: Connection) -> int:
 
 
 def _balances(connection: Connection, *, postgresql: bool) -> None:
-    """Number each wallet's postings without gaps, and give it its balance and the sequences their ends."""
+    """Number each wallet's postings without gaps, and give it its balance and the sequences their ends.
+
+    They come with negative numbers: a final one then never meets one that is still to be replaced, whatever the order.
+    """
     order = "SELECT id, row_number() OVER (PARTITION BY wallet_id ORDER BY id) AS r FROM {} WHERE seq IS NOT NULL"
     for table in ("posting", "outbox"):
         numbered = order.format(table)
