@@ -28,7 +28,7 @@ from fractions import Fraction
 import polars as pl
 
 from benchmarks.decks import bytes_per_rate, import_rows_per_s
-from rating.bulk import SCHEMA, BulkBook
+from rating.bulk import BulkBook, call_columns
 from rating.decks.reading import read_csv
 from rating.money import round_total
 from rating.prefixes import PrefixMap
@@ -133,7 +133,7 @@ def measure_bulk(chance: random.Random, rates: Sequence[Rate]) -> dict[str, int]
             "answered_at": offered,
             "talk_ms": [chance.randrange(1, 3_600_000) for _ in range(BULK_CALLS)],
         },
-        SCHEMA,
+        call_columns(),
     )
     banded = banded_rate()
     mixed = [

@@ -11,13 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Engine
@@ -26,6 +22,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session, SQLModel, create_engine
 
 from billing.errors import Refused
+
+if TYPE_CHECKING:
+    # Alembic is imported where a schema is looked at: no command else waits for it.
+    from alembic.config import Config
 
 BUSY_S = 10.0
 """How long a unit of work waits for another one's lock."""
@@ -176,12 +176,17 @@ def numbered_until(session: Session, *tables: str) -> list[int]:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema to the newest migration. Two processes that start at once do it once."""
+    from alembic import command  # noqa: PLC0415 - see above
+
     with migrating(engine) as config:
         command.upgrade(config, "head")
 
 
 def migrations_missing(engine: Engine) -> int:
     """Return how many migrations the store lacks."""
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - see above
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
+
     with reading(engine) as session:
         have = MigrationContext.configure(session.connection()).get_current_heads()
     scripts = ScriptDirectory.from_config(_alembic_config())
@@ -222,6 +227,8 @@ def _connected(engine: Engine) -> Iterator[Connection]:
 
 
 def _alembic_config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - see above
+
     config = Config()
     folder = Path(__file__).with_name("migrations")
     config.set_main_option("script_location", str(folder).replace("%", "%%"))

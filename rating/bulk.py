@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
 from rating.bands import DAY_MS
 from rating.bulk_find import RateFinder
 from rating.bulk_tables import RateTables, TableMaker, gathered
 from rating.bulk_walk import Timeline, found, walk
 from rating.errors import AmountError
+from rating.late import pl
 from rating.pricing import charged
 from rating.tariff import Rate
 
@@ -25,15 +24,13 @@ AT_A_TIME = 1 << 17
 NO_RATE, BARRED, TOO_LARGE = "no_rate", "barred", "too_large"
 """Why a call has no price."""
 
-_TIME = pl.Datetime("us", "UTC")
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "number": pl.String,
-    "offered_at": _TIME,
-    "answered_at": _TIME,
-    "talk_ms": pl.Int64,
-}
-"""The columns of the calls. `number` holds international digits without a plus; `answered_at` may be missing where
-`talk_ms` is 0."""
+
+def call_columns() -> dict[str, pl.DataType | type[pl.DataType]]:
+    """Return the columns of calls: `number` holds international digits without a plus; `answered_at` may be missing
+    where `talk_ms` is 0.
+    """
+    time = pl.Datetime("us", "UTC")
+    return {"number": pl.String, "offered_at": time, "answered_at": time, "talk_ms": pl.Int64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +59,9 @@ class BulkBook:
         self._only_plain = bool((self._tables.terms["plain"] > 0).all()) and not self._barred.any()
 
     def price(self, calls: pl.DataFrame) -> Priced:
-        """Price calls with the columns of `SCHEMA`."""
+        """Price calls with the columns of `call_columns`."""
         pieces = [self._price(calls.slice(at, AT_A_TIME)) for at in range(0, calls.height, AT_A_TIME)]
-        frames = [piece.frame for piece in pieces] or [pl.DataFrame(schema=_PRICES)]
+        frames = [piece.frame for piece in pieces] or [pl.DataFrame(schema=_prices())]
         return Priced(pl.concat(frames), sum(piece.scalar for piece in pieces))
 
     def _price(self, calls: pl.DataFrame) -> Priced:
@@ -107,7 +104,7 @@ class BulkBook:
             with_more,
             self._one_by_one(calls, alone),
         ]
-        together = pl.concat(frame.select("row", *_PRICES) for frame in done)
+        together = pl.concat(frame.select("row", *_prices()) for frame in done)
         return Priced(together.sort("row").drop("row"), alone.height)
 
     def _one_by_one(self, calls: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -118,7 +115,7 @@ class BulkBook:
                 made.append((place, *charged(self.rates[place], talk_ms, answered_at), None))
             except AmountError:
                 made.append((place, None, None, None, TOO_LARGE))
-        return pl.DataFrame(made, _PRICES, orient="row").with_columns(row=rows["row"])
+        return pl.DataFrame(made, _prices(), orient="row").with_columns(row=rows["row"])
 
 
 def _plain(tables: RateTables, terms: pl.Series, talk_ms: pl.Series) -> tuple[pl.Series, pl.Series, pl.Series]:
@@ -198,13 +195,9 @@ def _bounded(
     return _frame(rows["place"], cost, talk_ms, billed * costs).with_columns(row=rows["row"])
 
 
-_PRICES = {
-    "rate": pl.Int64,
-    "cost_micros": pl.Int64,
-    "priced_ms": pl.Int64,
-    "billed_ms": pl.Int64,
-    "why": pl.String,
-}
+def _prices() -> dict[str, type[pl.DataType]]:
+    numbers = ("rate", "cost_micros", "priced_ms", "billed_ms")
+    return {**dict.fromkeys(numbers, pl.Int64), "why": pl.String}
 
 
 def _frame(place: pl.Series, cost: pl.Series, priced_ms: pl.Series, billed: pl.Series) -> pl.DataFrame:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-import polars as pl
-
+from rating.late import pl
 from rating.prefixes import RateMap
 from rating.tariff import Rate
 

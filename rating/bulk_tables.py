@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
 from rating.bands import Calendar
+from rating.late import pl
 from rating.money import MOST_MICROS
 from rating.parts import Durations
 from rating.tariff import Rate

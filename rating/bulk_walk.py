@@ -7,10 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import polars as pl
-
 from rating.bands import DAY_MS
 from rating.bulk_tables import MOST_PARTS, REACH_MS, RateTables, gathered
+from rating.late import pl
 
 _MOMENTS = 2**48
 """More milliseconds since 1970 than a time can have; what stands above is the calendar's number."""

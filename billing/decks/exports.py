@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterator
 from enum import StrEnum
 
-import polars as pl
 from sqlmodel import Session
 
 from billing.decks.rows import Progress, terms_by_id, version_rows
@@ -14,6 +13,7 @@ from billing.errors import NotFound, Refused
 from billing.models import Tariff, id_of
 from rating.decks.workbook_writing import write_workbook
 from rating.decks.writing import write_csv, write_rows
+from rating.late import pl
 from rating.tariff import Rate
 
 MOST_XLSX_ROWS = 1_048_575

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import polars as pl
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
@@ -29,6 +28,7 @@ from billing.errors import Conflict, NotFound, OtherBody, Refused
 from billing.models import ImportKind, RateRow, Tariff, TariffVersion, id_of
 from rating.decks.changes import Kind, Mode, Plan, compare, moment_of, plan, worth
 from rating.decks.deck import ALWAYS, Deck, instant_us
+from rating.late import pl
 from rating.tariff import Rounding, RoundingMode
 
 _MOST_FILE = 200

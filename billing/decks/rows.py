@@ -12,13 +12,13 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
-import polars as pl
 from sqlalchemy import func
 from sqlalchemy import select as of_tables
 from sqlmodel import Session, col
 
 from billing.models import RateRow
 from billing.models.rates import STILL
+from rating.late import pl
 from rating.tariff import Rate
 
 Progress = Callable[[int], None]
@@ -27,13 +27,6 @@ _AT_A_TIME = 100_000
 """Rows between two calls of `progress`."""
 _MORE_CACHE, _USUAL_CACHE = "PRAGMA cache_size = -131072", "PRAGMA cache_size = -2000"
 """Pages of SQLite in memory (KB): with the usual ones a million rows are written to the log again and again."""
-SCHEMA = {
-    "prefix": pl.String,
-    "destination": pl.String,
-    "terms": pl.Int64,
-    "effective_us": pl.Int64,
-    "expires_us": pl.Int64,
-}
 _BETWEEN = "\x1f"
 """What no prefix, number or name contains."""
 _INSERT = (
@@ -77,23 +70,28 @@ def version_rows(session: Session, tariff_id: int, version: int | None = None) -
     return found.sort("prefix", "effective_us")
 
 
+def _columns() -> dict[str, type[pl.DataType]]:
+    numbers = ("terms", "effective_us", "expires_us")
+    return {"prefix": pl.String, "destination": pl.String, **dict.fromkeys(numbers, pl.Int64)}
+
+
 def _copied(session: Session, asked: Any) -> pl.DataFrame:
     sql = f"COPY ({_sql(session, asked)}) TO STDOUT WITH (FORMAT csv)"
     with cursor_of(session) as cursor, cursor.copy(sql) as copy:
         data = b"".join(copy)
     if not data:
-        return pl.DataFrame(schema=SCHEMA)
-    return pl.read_csv(data, has_header=False, schema=SCHEMA, empty_string_is_null=False)
+        return pl.DataFrame(schema=_columns())
+    return pl.read_csv(data, has_header=False, schema=_columns(), empty_string_is_null=False)
 
 
 def _joined(session: Session, asked: Any) -> pl.DataFrame:
     with closing(cursor_of(session)) as cursor:
         texts = cursor.execute(_sql(session, asked)).fetchone()
     if texts[0] is None:
-        return pl.DataFrame(schema=SCHEMA)
+        return pl.DataFrame(schema=_columns())
     columns = {
         name: pl.Series(name, text.split(_BETWEEN), dtype=pl.String).cast(kind)
-        for (name, kind), text in zip(SCHEMA.items(), texts, strict=True)
+        for (name, kind), text in zip(_columns().items(), texts, strict=True)
     }
     return pl.DataFrame(columns)
 

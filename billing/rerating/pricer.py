@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import polars as pl
-
 from billing.catalogue import Catalogue, Party, TariffBook
 from billing.cdrs import talk_facts
 from billing.models import Cdr, Charge
 from billing.plans.lookup import NoExchange, find_price
-from rating.bulk import BARRED, NO_RATE, SCHEMA, TOO_LARGE, BulkBook
+from rating.bulk import BARRED, NO_RATE, TOO_LARGE, BulkBook, call_columns
 from rating.bundles import pay
 from rating.errors import AmountError
+from rating.late import pl
 from rating.prefixes import RateMap
 from rating.pricing import charged
 from rating.tariff import Rate
@@ -129,7 +128,7 @@ class Pricer:
                 "answered_at": [cdr.answered_at for cdr in cdrs],
                 "talk_ms": [cdr.billable_ms if cdr.answered_at else 0 for cdr in cdrs],
             },
-            SCHEMA,
+            call_columns(),
         )
         told: list[Repriced | str] = []
         known = self._facts.setdefault(tariff_id, {})

@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 import typer
-import uvloop
 from sqlalchemy.engine import Engine
 
 from billing.credit.store import CreditStore
@@ -66,6 +65,8 @@ def run(shell: Shell, *, control: bool, panel: bool) -> None:
 
 def on_fast_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run to the end on uvloop."""
+    import uvloop  # noqa: PLC0415 - commands that run no loop need not wait for it
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
-import polars as pl
-
 from rating.decks.deck import ALWAYS, NEVER
+from rating.late import pl
 from rating.parts import PLAIN, Conditions, Rounding, RoundingMode, Step
 from rating.pricing import cost_ms
 from rating.tariff import Rate

@@ -10,28 +10,43 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-import polars as pl
-
 from rating.decks.sheet import BadRow
+from rating.late import pl
 from rating.prefixes import RateMap
 from rating.tariff import Rate
 from rating.terms import terms_of
 
-__all__ = ["ALWAYS", "NEVER", "BadRow", "Deck", "Note", "deck_of", "instant_us", "moment", "rate_map", "rates_of"]
+__all__ = [
+    "ALWAYS",
+    "NEVER",
+    "BadRow",
+    "Deck",
+    "Note",
+    "deck_columns",
+    "deck_of",
+    "instant_us",
+    "moment",
+    "rate_map",
+    "rates_of",
+]
 
 ALWAYS = -(2**63)
 """In force since ever, in microseconds."""
 NEVER = 2**63 - 1
 """In force for ever."""
-ROWS = {
-    "line": pl.Int64,
-    "prefix": pl.String,
-    "destination": pl.String,
-    "terms": pl.UInt32,
-    "effective_us": pl.Int64,
-    "expires_us": pl.Int64,
-}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def deck_columns() -> dict[str, type[pl.DataType]]:
+    """Return the columns of a deck's rows. `terms` is a place in `Deck.terms`."""
+    return {
+        "line": pl.Int64,
+        "prefix": pl.String,
+        "destination": pl.String,
+        "terms": pl.UInt32,
+        "effective_us": pl.Int64,
+        "expires_us": pl.Int64,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +111,7 @@ def deck_of(rates: Sequence[Rate], *, own: Callable[[Rate], Rate] = lambda rate:
             ALWAYS if rate.effective_at is None else instant_us(rate.effective_at),
             NEVER if rate.expires_at is None else instant_us(rate.expires_at),
         ))  # fmt: skip
-    return Deck(pl.DataFrame(rows, schema=ROWS, orient="row"), tuple(terms))
+    return Deck(pl.DataFrame(rows, schema=deck_columns(), orient="row"), tuple(terms))
 
 
 def instant_us(at: datetime) -> int:

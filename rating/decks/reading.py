@@ -13,13 +13,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 
-import polars as pl
-
 from rating.bands import zone_of
 from rating.decks import mapping as maps
 from rating.decks import own
 from rating.decks.cells import shown
-from rating.decks.deck import ALWAYS, NEVER, ROWS, BadRow, Deck, Note, instant_us
+from rating.decks.deck import ALWAYS, NEVER, BadRow, Deck, Note, deck_columns, instant_us
 from rating.decks.guards import guarded, unguarded
 from rating.decks.mapping import OWN, Mapping
 from rating.decks.numbers import PRICE, Marks, guess_marks, is_doubtful, plain_number
@@ -29,6 +27,7 @@ from rating.decks.sheet import LINE, MOST_BAD, MOST_ROWS, Progress, Sheet, open_
 from rating.dialects import rate_of
 from rating.errors import TariffError
 from rating.faults import MOST_DESTINATION
+from rating.late import pl
 from rating.tariff import Rate, Rounding
 
 _SEPARATOR = "\x1f"
@@ -72,7 +71,7 @@ def read_deck(
     rows = reading.once(rows)
     if progress is not None:
         progress(total)
-    return reading.deck(rows.select(list(ROWS)))
+    return reading.deck(rows.select(list(deck_columns())))
 
 
 class _Reading:
@@ -90,7 +89,7 @@ class _Reading:
 
     def none(self) -> pl.DataFrame:
         """Return no rows."""
-        return pl.DataFrame(schema=ROWS)
+        return pl.DataFrame(schema=deck_columns())
 
     def deck(self, rows: pl.DataFrame) -> Deck:
         """Put together what was read."""

@@ -12,10 +12,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import polars as pl
-
 from rating.decks import cgrates_files, mapping
 from rating.decks.workbook import ZIP, NotASheet, check_archive, files_of, read_workbook
+from rating.late import pl
 
 MOST_BYTES = 256 * 1024 * 1024
 MOST_ROWS = 5_000_000

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import polars as pl
-
 from rating.decks import own
 from rating.decks.deck import ALWAYS, NEVER, moment
 from rating.decks.guards import guard
 from rating.decks.prefixes import write_prefix
+from rating.late import pl
 from rating.tariff import Rate
 
 _ALWAYS_THERE = ("prefix", "destination", "connect_fee", "price", "increment_s")

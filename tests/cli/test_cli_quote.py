@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,25 @@ def test_the_cases_of_other_systems_come_out_to_the_last_digit(name: str, count:
     assert [{key: answer.get(key) for key in ("id", *asked)} for answer in told] == [
         {key: case[key] for key in ("id", *asked)} for case in cases
     ]
+
+
+SLOW_TO_IMPORT = ("polars", "uvloop")
+ASKS_AND_LOOKS = f"""
+import sys
+from callctl.cli.main import app
+app(sys.argv[1:], standalone_mode=False)
+loaded = [name for name in {SLOW_TO_IMPORT!r} if name in sys.modules]
+sys.exit(f"imported {{loaded}}" if loaded else 0)
+"""
+
+
+def test_a_price_waits_for_no_library_that_it_does_not_use(home: Home) -> None:
+    """A quote from the store lays no columns and runs no loop: it imports nothing of the kind."""
+    home.deck()
+    asked = ["-c", str(home.config), "quote", "--tariff", "retail", "--to", "4930", "--seconds", "60"]
+    ran = subprocess.run([sys.executable, "-c", ASKS_AND_LOOKS, *asked], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "cost 0.60 EUR" in ran.stdout
 
 
 def test_a_bad_question_is_an_answer_and_the_next_one_is_priced(home: Home) -> None:

@@ -13,7 +13,7 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
-from rating.bulk import BARRED, NO_RATE, SCHEMA, TOO_LARGE, BulkBook
+from rating.bulk import BARRED, NO_RATE, TOO_LARGE, BulkBook, call_columns
 from rating.errors import AmountError, TariffError
 from rating.parts import Rounding, RoundingMode, Step
 from rating.prefixes import RateMap
@@ -48,7 +48,7 @@ def one_by_one(book: list[Rate], calls: list[Call]) -> list[Row]:
 def in_bulk(book: list[Rate], calls: list[Call]) -> tuple[list[Row], int]:
     """Price calls in columns; return also how many the scalar engine had to price."""
     bulk = BulkBook(book)
-    priced = bulk.price(pl.DataFrame(calls, SCHEMA, orient="row"))
+    priced = bulk.price(pl.DataFrame(calls, call_columns(), orient="row"))
     rows: list[Row] = [
         (None if place is None else bulk.rates[place], *prices) for place, *prices in priced.frame.iter_rows()
     ]

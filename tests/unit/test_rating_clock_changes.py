@@ -17,7 +17,7 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
-from rating.bulk import SCHEMA, BulkBook
+from rating.bulk import BulkBook, call_columns
 from rating.money import MICROS
 from rating.parts import Band, BandsAt, Conditions, Outside, Rounding, RoundingMode, Step, When
 from rating.pricing import afford, cost
@@ -90,7 +90,7 @@ def test_a_band_is_as_long_as_the_clock_makes_it(zone: str, when: When, begins: 
     assert cost(rate, seconds, answered_at) == (micros, seconds)
     assert afford(rate, micros, 200_000, answered_at) == seconds
     assert afford(rate, micros - 1, 200_000, answered_at) == seconds - 1
-    calls = pl.DataFrame([("1", answered_at, answered_at, seconds * 1000)], SCHEMA, orient="row")
+    calls = pl.DataFrame([("1", answered_at, answered_at, seconds * 1000)], call_columns(), orient="row")
     assert BulkBook([rate]).price(calls).frame["cost_micros"].to_list() == [micros]
 
 
