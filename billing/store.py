@@ -7,6 +7,7 @@ once (call records, operations), then wallets by id, then everything else. SQLit
 from __future__ import annotations
 
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -229,7 +230,7 @@ def _connected(engine: Engine) -> Iterator[Connection]:
 def _alembic_config() -> Config:
     from alembic.config import Config  # noqa: PLC0415 - see above
 
-    config = Config()
+    config = Config(stdout=sys.stdout)  # of now: its default is that of the first import
     folder = Path(__file__).with_name("migrations")
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config
