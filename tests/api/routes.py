@@ -37,6 +37,11 @@ BODIES: dict[str, Any] = {
 PATHS: dict[str, Any] = {"kind": "account_code", "value": "anna", "call_id": "pbx:1.1", "key_id": "callctl-none"}
 """What stands in a path where no number does."""
 
+QUERIES: dict[str, dict[str, Any]] = {"import_rates": {"tariff_id": 1}}
+"""What must stand in a query."""
+RAW = {"import_rates": "prefix,destination,connect_fee,price\n49,Germany,0,0.60\n"}
+"""What is sent that is no JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -49,6 +54,16 @@ class Operation:
     body: Any
     once: bool
     if_match: bool
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """Return what must stand in its query."""
+        return QUERIES.get(self.name, {})
+
+    @property
+    def raw(self) -> str:
+        """Return what it takes that is no JSON, "" where it takes JSON or nothing."""
+        return RAW.get(self.name, "")
 
     def address(self, **values: Any) -> str:
         """Return the path with its parameters filled in; what is not given is 1."""

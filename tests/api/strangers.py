@@ -1,0 +1,137 @@
+"""One thing of each kind that has an id, belonging to a customer of the operator: what nobody else may see or touch.
+
+A route is walked by what stands before the id in its address (`/webhooks/{webhook_id}`), a query and a body by the
+names of their members. A kind that is not named here fails the walk: say whose it is before it is served.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlmodel import col, select
+
+from billing import keys, outbox, people, tariffs, vouchers
+from billing.access import Role, operators_reach
+from billing.alerts import raise_alert
+from billing.events import deliveries, listeners
+from billing.events.kinds import EventKind
+from billing.models import Delivery, LedgerTransaction, Posting, Wallet
+from billing.store import work
+from rating.tariff import Rounding
+from tests.api.conftest import DELTA, Program
+from tests.web.world import World, add_record
+
+TARIFF = "delta special"
+INSIDE = frozenset({"kind", "value", "prefix", "currency"})
+"""Parts of an address behind an id, that say which part of that thing is meant."""
+QUERIES = {"account": "accounts", "parent": "accounts", "tariff_id": "tariffs"}
+"""Members of a query that are ids, and of what."""
+NO_IDS = frozenset({
+    "after", "most", "q", "at", "since", "from", "until", "month",
+    "status", "kind", "standing", "ended", "state", "disposition", "direction",
+    "number", "prefix", "destination", "actor", "action", "subject",
+    "mode", "effective_at", "confirm", "version", "format",
+})  # fmt: skip
+"""Members of a query that are none."""
+BODIES = {
+    "account_id": "accounts",
+    "from_account_id": "accounts",
+    "to_account_id": "accounts",
+    "parent_id": "accounts",
+    "tariff_id": "tariffs",
+    "tariff": "tariff names",
+}
+"""Members of a body that are ids or names, and of what."""
+VALID = {"add_user": {"login": "new one", "role": "customer"}}
+"""Bodies that are right from below the operator, where those of `routes.py` are not."""
+INSTEAD = {"tariff_id": ("account_id",)}
+"""What a body cannot say besides."""
+
+
+def make_strangers(program: Program) -> dict[str, Any]:
+    """Make one of each kind for the customer Delta Logistics or its operator; return their ids by kind."""
+    world = program.world
+    made: dict[str, Any] = {"accounts": DELTA, "tariff names": TARIFF}
+    for make in (_people, _prices, _records, _events):
+        made |= make(world)
+    call = world.call(77, "Delta Logistics")
+    program.run(lambda: world.live.put(call))
+    program.run(lambda: outbox.sync_all(world.engine, world.credit))
+    return made | {"calls": call.call_id}
+
+
+def _people(world: World) -> dict[str, Any]:
+    now = world.clock.now()
+    with work(world.engine) as session:
+        reach = operators_reach(session)
+        key, _ = keys.add_key(
+            session, account_id=DELTA, name="Delta's", scopes=["money:read"], actor="test", ids=world.ids, now=now
+        )
+        person, _ = people.invite(
+            session,
+            reach,
+            login="dora",
+            role=Role.CUSTOMER.value,
+            account_id=DELTA,
+            actor="test",
+            ids=world.ids,
+            now=now,
+        )
+    return {"keys": key.public_id, "users": person.id}
+
+
+def _prices(world: World) -> dict[str, Any]:
+    now = world.clock.now()
+    with work(world.engine) as session:
+        tariff = tariffs.add_tariff(session, name=TARIFF, currency="EUR", rounding=Rounding(), actor="test", now=now)
+        batch, _ = vouchers.make_batch(
+            session,
+            name="the operator's",
+            face_micros=5_000_000,
+            number=1,
+            currency=None,
+            expires_at=None,
+            within=None,
+            key=b"k" * 32,
+            ids=world.ids,
+            actor="test",
+            now=now,
+        )
+        return {"tariffs": tariff.id, "voucher-batches": batch.id}
+
+
+def _records(world: World) -> dict[str, Any]:
+    with work(world.engine) as session:
+        cdr = add_record(session, world, 77, "Delta Logistics", callee="4930777")
+        asked = (
+            select(LedgerTransaction.id)
+            .join(Posting, col(Posting.transaction_id) == col(LedgerTransaction.id))
+            .join(Wallet, col(Wallet.id) == col(Posting.wallet_id))
+            .where(Wallet.account_id == DELTA)
+        )
+        return {"cdrs": cdr.call_id, "transactions": session.exec(asked).first()}
+
+
+def _events(world: World) -> dict[str, Any]:
+    now = world.clock.now()
+    with work(world.engine) as session:
+        hook, _ = listeners.add_webhook(
+            session,
+            account_id=DELTA,
+            url="https://delta.example.com/x",
+            kinds=[EventKind.BALANCE_LOW],
+            ids=world.ids,
+            actor="test",
+            now=now,
+        )
+        alert = raise_alert(
+            session,
+            kind="balance.low",
+            subject=f"account:{DELTA}",
+            message="Delta Logistics is low",
+            account_id=DELTA,
+            now=now,
+        )
+        deliveries.spread(session, now=now)
+        delivery = session.exec(select(Delivery.id).where(Delivery.listener_id == hook)).first()
+    return {"webhooks": hook, "alerts": alert, "deliveries": delivery}
