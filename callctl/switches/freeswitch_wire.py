@@ -279,7 +279,8 @@ def note_of(event: EslEvent) -> tuple[str, Note | None]:
     Raises `HostileText`.
     """
     key = event.get("variable_callctl_leg")
-    if not key:
+    if not key or event.get("variable_loopback_leg") == "B":
+        # The far half of a loopback channel has all variables of the near half, which is the leg.
         return "", None
     split_key(key)
     facts, leg = facts_in(event.get("variable_callctl_of")), event.get("Unique-ID")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.switches.asterisk.ami import Observer, observing
 from tests.switches.asterisk.root import AsteriskRoot, find_asterisk
-from tests.switches.real.lab import ACCOUNTS, OVER_THE_TRUNK, REPOSITORY, Lab, Login
+from tests.switches.real.lab import ACCOUNTS, DETOUR, OVER_THE_TRUNK, REPOSITORY, SHORT_CUT, Lab, Login
 
 SHIPPED = REPOSITORY / "dialplan_examples" / "asterisk"
 OBSERVER = "observer"
@@ -181,6 +181,8 @@ writeprotect=yes
 #include "callctl/callctl.conf"
 [callctl-route-out]
 exten => _{OVER_THE_TRUNK}X.,1,Return(PJSIP/${{EXTEN:{len(OVER_THE_TRUNK)}}}@trunk)
+exten => _{DETOUR}X.,1,Return(Local/${{EXTEN:{len(DETOUR)}}}@bare/n)
+exten => _{SHORT_CUT}X.,1,Return(Local/${{EXTEN:{len(SHORT_CUT)}}}@bare)
 exten => _X.,1,Return(PJSIP/${{EXTEN}}@carrier)
 exten => _+X.,1,Return(PJSIP/${{EXTEN}}@carrier)
 [callctl-route-in]

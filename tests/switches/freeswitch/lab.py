@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.switches.freeswitch.esl import Observer, observing
-from tests.switches.real.lab import ACCOUNTS, OVER_THE_TRUNK, REPOSITORY, Lab, Login, NoSwitch, free_port
+from tests.switches.real.lab import ACCOUNTS, DETOUR, OVER_THE_TRUNK, REPOSITORY, Lab, Login, NoSwitch, free_port
 
 SHIPPED = REPOSITORY / "dialplan_examples" / "freeswitch"
 CONFIGURATION = Path(__file__).with_name("freeswitch.xml")
@@ -159,6 +159,9 @@ password = "{login.secret}"
         trunk = f"""<extension name="trunk">
 <condition field="${{callctl_callee}}" expression="^{OVER_THE_TRUNK}([0-9]+)$">
 <action application="set" data="callctl_dial=sofia/gateway/trunk/$1"/></condition></extension>
+<extension name="detour">
+<condition field="${{callctl_callee}}" expression="^{DETOUR}([0-9]+)$">
+<action application="set" data="callctl_dial=loopback/$1/bare/XML"/></condition></extension>
 """
         by_address = """<context name="lab-by-address"><extension name="by-address">
 <condition field="destination_number" expression="^(\\+?[0-9]{1,24})$">

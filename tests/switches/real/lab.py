@@ -20,6 +20,10 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 ACCOUNTS = 120
 OVER_THE_TRUNK = "4999"
 """Numbers that begin so are the other switch's; it gets them without this."""
+DETOUR = "4998"
+"""Numbers that begin so go to the carrier through a channel of the switch to itself; it gets them without this."""
+SHORT_CUT = "4997"
+"""The same by a channel that may step out of its call, where the switch lets a dial string say so."""
 CARRIER_HOST = 254
 
 
