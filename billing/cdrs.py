@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, or_
 from sqlmodel import Session, col, select
 
 from billing.charges import explain, reprice, talk_facts, talk_of
-from billing.errors import NotFound
+from billing.errors import IdUsedAgain, NotFound
 from billing.events.emit import emit
 from billing.events.kinds import EventKind
 from billing.ledger import PAGE, Applied, Draft, Entry, post_many, reserve_ids
@@ -41,6 +41,8 @@ __all__ = [
 
 MOST_CALL_ID = 200
 """The longest call id, in characters."""
+ANOTHER_CALL_AFTER = timedelta(minutes=1)
+"""A call told twice overlaps its record; clocks that were set meanwhile make less than this of it."""
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _LENGTHS = {
     "switch": 64,
@@ -192,7 +194,8 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     postings of known calls as well, so that the live credit store can be told again.
 
     A batch is written whole or, after an error, not at all: its calls can then be settled one by one to find the one at
-    fault (`LedgerBroken` for a charge in another currency than its wallet, `NotFound` for a wallet, `TooLarge`).
+    fault (`LedgerBroken` for a charge in another currency than its wallet, `NotFound` for a wallet, `TooLarge`,
+    `IdUsedAgain` for a call whose record is another's: left as it is, it would have talked for nothing).
     """
     # One order for all, so that two batches with the same calls wait for each other only one way.
     unique = dict(sorted({call.call_id: call for call in reversed(calls)}.items()))
@@ -200,6 +203,7 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     keys = [{"call_id": call_id, "ended_at": call.ended_at} for call_id, call in unique.items()]
     written = set(insert_or_skip(session, CdrKey, keys, "call_id"))
     known = [call_id for call_id in unique if call_id not in written]
+    _must_be_the_same(session, [unique[call_id] for call_id in known])
     fresh = [unique[call_id] for call_id in unique if call_id in written]
     paid = [call.call_id for call in fresh if _moves_money(call)]
     ids = dict(zip(paid, reserve_ids(session, len(paid)) if paid else (), strict=True))
@@ -213,6 +217,15 @@ def settle(session: Session, calls: Sequence[EndedCall], *, now: datetime) -> Se
     insert_rows(session, ChargeUse, [row for call in fresh for row in _uses(call)])
     emit(session, EventKind.CALL_ENDED, ((call.call_id, call.account_id, _told(call)) for call in fresh), now=now)
     return Settled(tuple(call.call_id for call in fresh), tuple(known), (*again, *applied))
+
+
+def _must_be_the_same(session: Session, known: Sequence[EndedCall]) -> None:
+    """Raise `IdUsedAgain` where a call began well after the end of the record that has its id."""
+    for at in range(0, len(known), PAGE):
+        page = {call.call_id: call for call in known[at : at + PAGE]}
+        for key in session.exec(select(CdrKey).where(col(CdrKey.call_id).in_(page))):
+            if page[key.call_id].offered_at > key.ended_at + ANOTHER_CALL_AFTER:
+                raise IdUsedAgain(f"{key.call_id} began after the record of {key.call_id} had ended")
 
 
 def list_cdrs(

@@ -3,7 +3,8 @@
 BillingError
 ├── NotFound            no such account, tariff, call …
 ├── Conflict            a name, identity or id that is taken
-│   └── OtherBody       an operation id used again with another body
+│   ├── OtherBody       an operation id used again with another body
+│   └── IdUsedAgain     a call under the id of one that was over long before
 ├── Refused             an operation the rules forbid (not enough money, closed account); stays refused under its id
 ├── TooLarge            an amount or balance beyond 2**53
 ├── LedgerBroken        postings that do not sum to zero: never written
@@ -36,6 +37,12 @@ class OtherBody(Conflict):
     """The same operation id came with another body."""
 
     code = "other_body"
+
+
+class IdUsedAgain(Conflict):
+    """A switch gave a call the id of another call, which was over before it began."""
+
+    code = "id_used_again"
 
 
 class Refused(BillingError):

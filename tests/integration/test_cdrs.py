@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from time import perf_counter
 
@@ -12,7 +13,7 @@ from sqlalchemy.engine import Engine
 from sqlmodel import col, select
 
 from billing.cdrs import EndedCall, Settled, explain, find_cdr, list_cdrs, reprice, settle
-from billing.errors import BillingError, LedgerBroken, NotFound
+from billing.errors import BillingError, IdUsedAgain, LedgerBroken, NotFound
 from billing.ledger import Applied
 from billing.models import Cdr, Charge, LedgerTransaction, OutboxRow, Posting, Wallet
 from billing.store import reading, work
@@ -75,6 +76,21 @@ def test_a_call_told_twice_is_one_record(engine: Engine) -> None:
     mixed = _settle(engine, carls_call(tree, "sw:0", 31), carls_call(tree, "sw:1", 31))
     assert (mixed.written, mixed.known) == (("sw:0",), ("sw:1",))
     assert mixed.applied == (*first.applied, Applied(tree.carl_wallet, 2, -COST, "sw:0"))
+
+
+def test_an_id_used_again_by_another_call_is_an_error(engine: Engine) -> None:
+    """Left as a known call it would have talked for nothing; one that overlaps its record is the same, told twice."""
+    tree = plant(engine)
+    _settle(engine, carls_call(tree, "sw:1", 31))
+    before = _rows(engine)
+    second = carls_call(tree, "sw:1", 31)
+    overlapping = replace(second, offered_at=NOW + timedelta(seconds=30))
+    assert _settle(engine, overlapping).known == ("sw:1",)
+    later = NOW + timedelta(hours=2)
+    another = replace(second, offered_at=later, answered_at=later, ended_at=later + timedelta(seconds=31))
+    with pytest.raises(IdUsedAgain):
+        _settle(engine, carls_call(tree, "sw:0", 31), another)
+    assert _rows(engine) == before
 
 
 def test_known_chains_are_told_again_with_their_holds(engine: Engine) -> None:

@@ -196,6 +196,29 @@ async def test_the_far_half_of_a_loopback_channel_is_no_leg(esl: ScriptedEsl) ->
         assert esl.asked("uuid_kill") == [f"uuid_kill {B} MANAGER_REQUEST"]
 
 
+async def test_a_uuid_that_offers_twice_is_the_call_that_it_was(esl: ScriptedEsl) -> None:
+    """Whatever a second event of the same offer says, who pays and who is called stays; another offer has its own."""
+    async with switched(esl) as (_, told):
+        call_id = await offered(esl, told)
+        esl.say(event("CHANNEL_CREATE", Unique__ID=A, variable_callctl_tell="yes"))
+        esl.say(park(facts="outbound|victim|100|1900"))
+        esl.say(park(key=f"{A}~7", facts="outbound|acme|100|49777"))
+        await told.wait(CallOffered, f"{call_id}~7")
+        assert [(each.account_code, each.callee) for each in told.of(CallOffered, call_id)] == [("acme", "4912345")] * 2
+        assert told.of(CallOffered, f"{call_id}~7")[0].callee == "49777"
+
+
+async def test_a_uuid_used_again_after_its_call_is_told_under_the_same_id(esl: ScriptedEsl) -> None:
+    """The adapter makes no new call of it: whoever keeps the calls knows that this one is over, and admits it not."""
+    async with switched(esl) as (switch, told):
+        call_id = await talking(esl, switch, told)
+        esl.say(leg_over(ANSWERED, ANSWERED + 1_000_000))
+        await told.wait(CallEnded, call_id)
+        esl.say(park(facts="outbound|other|100|49777"))
+        again = await told.wait(CallOffered, call_id, count=2)
+        assert (again.call_id, again.account_code) == (call_id, "other")
+
+
 async def test_a_leg_that_offered_too_is_told_as_both(esl: ScriptedEsl) -> None:
     """A transferred leg whose own offer rang in vain: one call with its times, one that was never answered."""
     async with switched(esl) as (_, told):

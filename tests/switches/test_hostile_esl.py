@@ -139,7 +139,15 @@ LIES = {
     "no JSON": frame("{"),
     "JSON that is no object": frame("[1,2]"),
     "an empty body": frame(""),
-    "deep JSON": frame('{"a":' * 5000 + "1" + "}" * 5000),
+    "deep JSON": frame('{"a":' * 10_000 + "1" + "}" * 10_000),
+    "deep JSON without an end": frame("[" * 100_000),
+    "JSON cut in the middle": frame(event("CHANNEL_HANGUP_COMPLETE", Unique__ID="{leg}")[:-9]),
+    "two objects in one body": frame(event("CHANNEL_PARK") + event("CHANNEL_PARK")),
+    "a name that is no number": frame('{"Event-Name": NaN}'),
+    "nothing but NaN": frame("NaN"),
+    "a body longer than any event": frame("x", length=str(4 * 1024 * 1024 + 1)),
+    "a reply longer than any list": frame("x", length=str(128 * 1024 * 1024 + 1), kind="api/response"),
+    "more headers than any frame has": b"".join(b"x-%d: y\n" % number for number in range(20_000)) + b"\n",
     "binary": bytes(range(256)) * 8,
     "no header": b"what is this\n\n",
     "a megabyte in one line": b"x" * 1_000_000 + b"\n\n",
@@ -193,6 +201,17 @@ async def test_an_event_in_pieces_is_one_event(scene: Scene) -> None:
 
 OFFER = {"variable_callctl_tell": "yes", "variable_callctl_offer": "outbound|victim|1|1900"}
 LEG = {"variable_callctl_of": "outbound|victim|1|1900", "variable_callctl_grant": "60.000"}
+
+
+def _end(leg: str, *, answered: str = f'"{STAMP}"', ended: str = f'"{STAMP}"') -> str:
+    """Return the end of the call that talks, as JSON text, with these values as they are written."""
+    return (
+        f'{{"Event-Name": "CHANNEL_HANGUP_COMPLETE", "Unique-ID": {leg}, "variable_callctl_leg": "{{talking}}", '
+        f'"variable_callctl_of": "outbound|acme|100|49111", "variable_callctl_grant": "60.000", '
+        f'"Caller-Channel-Answered-Time": {answered}, "Caller-Channel-Hangup-Time": {ended}}}'
+    )
+
+
 FORGED = {
     "an offer of another channel": event("CHANNEL_PARK", Unique__ID="x", variable_callctl_key="{waiting}", **OFFER),
     "an offer of no channel": event("CHANNEL_PARK", variable_callctl_key="{waiting}", **OFFER),
@@ -211,6 +230,16 @@ FORGED = {
     "an end that nobody asked for": event("CHANNEL_HANGUP_COMPLETE", Unique__ID="{leg}"),
     "another event": event("CHANNEL_DESTROY", Unique__ID="{leg}"),
     "no name": event("", Unique__ID="{leg}"),
+    "an end at a time that is no number": _end('"{leg}"', ended="NaN"),
+    "an end at a time that is no text": _end('"{leg}"', ended=STAMP),
+    "an end whose answer is no text": _end('"{leg}"', answered=STAMP),
+    "an end of a leg in a list": _end('["{leg}"]').replace(
+        '"variable_callctl_leg": "', '"variable_callctl_leg": ["x", "'
+    ),
+    "an end that names two calls": _end('"{leg}"').replace(
+        '"variable_callctl_leg"', '"variable_callctl_leg": "{waiting}", "variable_callctl_leg": "x y", "callctl_leg"'
+    ),
+    "an end of a far half": _end('"{leg}"').replace("}", ', "variable_loopback_leg": "B"}'),
     "names that are no text": '{"Event-Name": ["CHANNEL_PARK"], "Unique-ID": "{waiting}"}',
     "a uuid that is no text": '{"Event-Name": "CHANNEL_PARK", "Unique-ID": 1, "variable_callctl_key": ["{waiting}"]}',
     "a uuid that comes twice": '{"Event-Name": "CHANNEL_HANGUP_COMPLETE", "Unique-ID": "x", "Unique-ID": "{leg}"}',
