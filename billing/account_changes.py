@@ -15,7 +15,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from billing import audit
+from billing import audit, blocks
 from billing import limits as rules
 from billing.accounts import checked, checked_name, tariff_for
 from billing.catalogue import bump_catalogue
@@ -129,6 +129,7 @@ def close_account(session: Session, account_id: int, *, within: int | None = Non
         raise Refused(f"{format_amount(abs(left[0]))} {left[1]} {what}: settle the balance of {account.name!r} first")
     identities = _in_use(session, account_id)
     was, account.status = account.status, AccountStatus.CLOSED
+    blocks.forget_block(session, account_id)
     session.execute(
         update(Identity)
         .where(col(Identity.account_id) == account_id, col(Identity.freed_at).is_(None))

@@ -9,11 +9,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from billing import audit
+from billing import audit, blocks
 from billing import limits as rules
 from billing.catalogue import bump_catalogue
 from billing.chart import ledger_account
@@ -152,8 +153,14 @@ def add_account(
     return _add(session, account, (WalletKind.MONEY,), checked(session, identities), actor=actor, now=now)
 
 
-def set_status(session: Session, account_id: int, status: AccountStatus, *, actor: str, now: datetime) -> None:
-    """Block, activate or park an account. Raises `NotFound`; `Refused` for the operator and for a closed account."""
+def set_status(
+    session: Session, account_id: int, status: AccountStatus, *, by: int | None = None, actor: str, now: datetime
+) -> None:
+    """Block, activate or park an account, on behalf of the reseller `by` (None: the operator).
+
+    Who blocked decides who may lift it (`billing.blocks`). Raises `NotFound`; `Refused` for the operator, for a closed
+    account, and for a block of who stands above.
+    """
     account = session.exec(
         select(Account).where(Account.id == account_id).with_for_update(key_share=True)
     ).one_or_none()
@@ -162,28 +169,41 @@ def set_status(session: Session, account_id: int, status: AccountStatus, *, acto
     if account.kind is AccountKind.OPERATOR:
         raise Refused("the operator is always active")
     if account.status is status:
+        _block_higher(session, account, by, actor=actor, now=now)
         return
     if account.status is AccountStatus.CLOSED:
         raise Refused(f"{account.name!r} is closed, for good: its numbers may be somebody else's by now")
     if status is AccountStatus.CLOSED:
         raise Refused("closing an account is more than a status: close it")
+    blocks.check_lift(session, account, by)
     was, account.status = account.status, status
     session.flush()
-    audit.record(
-        session,
-        actor=actor,
-        action="account.status",
-        subject=f"account:{account_id}",
-        before={"status": was.value},
-        after={"status": status.value},
-        now=now,
-    )
+    blocks.note_status(session, account_id, status, by)
+    _audit_status(session, account_id, {"status": was.value}, {"status": status.value}, actor=actor, now=now)
     if status in {AccountStatus.BLOCKED, AccountStatus.PARKED}:
         data = {"account": {"id": account_id, "name": account.name}, "status": status.value, "before": was.value}
         # The moment is part of the key: an account may be blocked again another day.
         key = f"{account_id}:{now.isoformat()}"
         emit(session, EventKind.ACCOUNT_BLOCKED, [(key, account_id, data)], now=now)
     bump_catalogue(session)
+
+
+def _block_higher(session: Session, account: Account, by: int | None, *, actor: str, now: datetime) -> None:
+    """Take a block over from a reseller further below; anything else is so already."""
+    account_id = id_of(account)
+    if account.status is not AccountStatus.BLOCKED or not blocks.takes_over(session, account_id, by):
+        return
+    before = {"status": account.status.value, "blocked_by": blocks.blocker_of(session, account_id)}
+    blocks.note_status(session, account_id, account.status, by)
+    after = {"status": account.status.value, "blocked_by": by}
+    _audit_status(session, account_id, before, after, actor=actor, now=now)
+
+
+def _audit_status(
+    session: Session, account_id: int, before: dict[str, Any], after: dict[str, Any], *, actor: str, now: datetime
+) -> None:
+    subject = f"account:{account_id}"
+    audit.record(session, actor=actor, action="account.status", subject=subject, before=before, after=after, now=now)
 
 
 def find_account(session: Session, name_or_id: str) -> AccountView:

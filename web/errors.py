@@ -38,7 +38,17 @@ def error_page(request: Request, status: int, text: str = "", *, fault: str = ""
     """Return an error as a page, or as a notice where a fragment was asked for."""
     title, sentence = SENTENCES.get(status, (HTTPStatus(status).phrase, "This did not work."))
     template = "_error.html" if is_fragment(request) else "error.html"
-    return show_bare(request, template, status=status, code=status, title=title, text=text or sentence, fault=fault)
+    seen_by = getattr(request.state, "principal", None)
+    return show_bare(
+        request,
+        template,
+        status=status,
+        code=status,
+        title=title,
+        text=text or sentence,
+        fault=fault,
+        brand=seen_by.brand if seen_by else "",
+    )
 
 
 async def _not_signed_in(request: Request, _: Exception) -> Response:

@@ -60,6 +60,8 @@ from billing.models.rerating import (
     RunStatus,
 )
 from billing.models.resellers import (
+    BrandHost,
+    ResellerBlock,
     TariffOwner,
 )
 from billing.models.tables import (
@@ -119,6 +121,7 @@ __all__ = [
     "Beyond",
     "BillingMode",
     "BooksRun",
+    "BrandHost",
     "Bundle",
     "CallCost",
     "CallTotal",
@@ -159,6 +162,7 @@ __all__ = [
     "RecoveryCode",
     "RerateChange",
     "RerateRun",
+    "ResellerBlock",
     "RiskyRange",
     "Route",
     "RunStatus",

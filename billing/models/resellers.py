@@ -13,3 +13,19 @@ class TariffOwner(SQLModel, table=True):
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
     tariff_id: int = Field(sa_column=row_of("tariff.id", unique=True))
     account_id: int = Field(sa_column=row_of("account.id", index=True))
+
+
+class ResellerBlock(SQLModel, table=True):
+    """Who blocked an account: a reseller, for as long as it is blocked. A block without a row is the operator's."""
+
+    __tablename__ = "reseller_block"
+    account_id: int = Field(sa_column=row_of("account.id", primary_key=True))
+    by_account_id: int = Field(sa_column=row_of("account.id", index=True))
+
+
+class BrandHost(SQLModel, table=True):
+    """A host name under which people reach the panel, and the account whose brand they see before they log in."""
+
+    __tablename__ = "brand_host"
+    host: str = Field(primary_key=True, max_length=253)
+    account_id: int = Field(sa_column=row_of("account.id", index=True))

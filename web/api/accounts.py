@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlmodel import Session
 from starlette.responses import Response
 
-from billing import account_changes, accounts, outbox
+from billing import account_changes, accounts, blocks, outbox
 from billing.access import Reach
 from billing.account_changes import Changes
 from billing.accounts import AccountView
@@ -259,7 +259,11 @@ async def set_status(request: Request, caller: Asking, account_id: AccountId, bo
                     session, account_id, within=caller.reach.within, actor=caller.actor, now=now
                 )
             else:
-                accounts.set_status(session, account_id, body.status, actor=caller.actor, now=now)
+                by = caller.reach.within
+                lifts = account.status is AccountStatus.BLOCKED and body.status is AccountStatus.ACTIVE
+                if lifts and not blocks.may_lift(session, account_id, by):
+                    raise Problem("not_allowed", "This account was blocked by who stands above you: only they lift it.")
+                accounts.set_status(session, account_id, body.status, by=by, actor=caller.actor, now=now)
             return shape_of(view_of(session, caller, account_id), caller.reach)
 
     shape = await run_in_threadpool(change)

@@ -12,6 +12,7 @@ from sqlmodel import Session
 from billing import alerts
 from billing.access import Reach
 from billing.errors import NotFound
+from billing.fraud.rules import ALERTS as FRAUD
 from billing.models import Alert
 from billing.store import reading, work
 from web.api.auth import Asking
@@ -64,7 +65,7 @@ def list_alerts(
     return Page(items=[_shape(alert) for alert in found[:most]], next=more)
 
 
-@router.post("/alerts/{alert_id}/dismissal", **needs("alerts:write", changes=True))
+@router.post("/alerts/{alert_id}/dismissal", **needs("alerts:write", "not_allowed", changes=True))
 def dismiss_alert(request: Request, caller: Asking, alert_id: AlertId) -> AlertShape:
     """Say that an alert is dealt with. It lifts nothing that the alert came with."""
     panel = panel_of(request)
@@ -75,6 +76,8 @@ def dismiss_alert(request: Request, caller: Asking, alert_id: AlertId) -> AlertS
         )
         if found is None or not seen:
             raise NotFound(f"there is no alert {alert_id}")
+        if found.kind.startswith(FRAUD) and not caller.reach.whole:
+            raise Problem("not_allowed", "What the operator's fraud guard did is lifted by the operator.")
         alerts.dismiss_alert(session, alert_id, actor=caller.actor, now=panel.clock.now())
         session.refresh(found)
         return _shape(found)

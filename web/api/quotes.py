@@ -13,6 +13,7 @@ from billing.catalogue import Catalogue
 from billing.plans.lookup import NoExchange, Priced, find_listed, find_price
 from billing.plans.store import catalogue_in_store
 from billing.store import reading
+from billing.tariff_sight import see_tariff
 from rating.faults import MOST_SECONDS
 from rating.money import format_amount
 from rating.pricing import billable_ms, closing, price_ms, seconds_of
@@ -20,7 +21,6 @@ from web.api.auth import Asking
 from web.api.problems import Problem
 from web.api.routes import MOST_ID, needs, resource
 from web.api.shapes import Amount, Body, Currency, Moment, SentMoment, Shape
-from web.api.tariffs import see
 from web.context import panel_of
 
 router = resource("tariffs")
@@ -79,7 +79,7 @@ def _priced(
 ) -> tuple[str, Priced | None]:
     number = body.to.removeprefix("+")
     if body.tariff_id is not None:
-        tariff, _ = see(session, reach, body.tariff_id)
+        tariff, _ = see_tariff(session, reach, body.tariff_id)
         book = catalogue.tariffs.get(body.tariff_id)
         return tariff.currency, None if book is None else find_listed(catalogue.tariffs, book, number, at)
     account = reach.see(session, body.account_id or 0)

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import Path, Query, Request
 from pydantic import Field
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session
 from starlette.responses import Response
 
 from billing.access import Reach
-from billing.decks.listing import TariffView, find_view, list_views, page_of_rates
-from billing.errors import NotFound
-from billing.models import Account, Tariff, TariffOwner
+from billing.decks.listing import TariffView, page_of_rates
+from billing.models import Tariff, TariffOwner
 from billing.store import reading, work
+from billing.tariff_sight import is_own, list_in_sight, see_tariff
 from billing.tariffs import add_tariff as make_tariff
 from rating.decks.deck import ALWAYS, instant_us
 from rating.parts import Rounding, RoundingMode
@@ -71,34 +71,11 @@ class NewTariff(Body):
     decimals: int = Field(default=4, ge=0, le=6)
 
 
-def seen(session: Session, reach: Reach) -> set[int] | None:
-    """Return the tariffs in sight: one's own, and those that accounts in sight are charged by. None is all."""
-    if reach.whole:
-        return None
-    inside = reach.ids()
-    owned = select(TariffOwner.tariff_id).where(col(TariffOwner.account_id).in_(inside))
-    charged = select(Account.tariff_id).where(col(Account.id).in_(inside), col(Account.tariff_id).is_not(None))
-    found = select(Tariff.id).where(or_(col(Tariff.id).in_(owned), col(Tariff.id).in_(charged)))
-    return {tariff_id for tariff_id in session.exec(found) if tariff_id is not None}
-
-
-def see(session: Session, reach: Reach, tariff_id: int) -> tuple[Tariff, TariffView]:
-    """Return a tariff in sight. Raises `NotFound`."""
-    within = seen(session, reach)
-    if within is not None and tariff_id not in within:
-        raise NotFound(f"There is no tariff {tariff_id}.")
-    return find_view(session, tariff_id)
-
-
 def see_own(session: Session, reach: Reach, tariff_id: int) -> Tariff:
     """Return a tariff that one may change: the operator's keys all, a reseller's its own. Raises `Problem`."""
-    tariff, _ = see(session, reach, tariff_id)
-    if not reach.whole:
-        owned = select(TariffOwner.id).where(
-            TariffOwner.tariff_id == tariff_id, col(TariffOwner.account_id).in_(reach.ids())
-        )
-        if session.exec(owned).first() is None:
-            raise Problem("not_allowed", "This tariff belongs to whoever charges you by it.")
+    tariff, _ = see_tariff(session, reach, tariff_id)
+    if not is_own(session, reach, tariff_id):
+        raise Problem("not_allowed", "This tariff belongs to whoever charges you by it.")
     return tariff
 
 
@@ -106,9 +83,7 @@ def see_own(session: Session, reach: Reach, tariff_id: int) -> Tariff:
 def list_tariffs(request: Request, caller: Asking) -> Page[TariffShape]:
     """List the tariffs that you give and those you are charged by."""
     with reading(panel_of(request).engine) as session:
-        within = seen(session, caller.reach)
-        views = [view for view in list_views(session) if within is None or view.id in within]
-        return Page(items=[_shape(session, caller.reach, view) for view in views])
+        return Page(items=[_shape(view) for view in list_in_sight(session, caller.reach)])
 
 
 @router.post("/tariffs", status_code=201, **needs("tariffs:write", changes=True))
@@ -127,7 +102,7 @@ def add_tariff(request: Request, response: Response, caller: Asking, body: NewTa
         if not caller.reach.whole:
             session.add(TariffOwner(tariff_id=made.id or 0, account_id=caller.reach.account_id))
             session.flush()
-        shape = _shape(session, caller.reach, find_view(session, made.id or 0)[1])
+        shape = _shape(see_tariff(session, caller.reach, made.id or 0)[1])
     response.headers["location"] = f"/api/v1/tariffs/{shape.id}"
     return shape
 
@@ -136,7 +111,7 @@ def add_tariff(request: Request, response: Response, caller: Asking, body: NewTa
 def get_tariff(request: Request, caller: Asking, tariff_id: TariffId) -> TariffShape:
     """Return one tariff."""
     with reading(panel_of(request).engine) as session:
-        return _shape(session, caller.reach, see(session, caller.reach, tariff_id)[1])
+        return _shape(see_tariff(session, caller.reach, tariff_id)[1])
 
 
 @router.get("/tariffs/{tariff_id}/rates", **needs("tariffs:read", "cursor_invalid"))
@@ -153,7 +128,7 @@ def list_rates(
     begins, _, moment = after.partition(".")
     cursor = (begins, int(moment)) if moment else None
     with reading(panel_of(request).engine) as session:
-        see(session, caller.reach, tariff_id)
+        see_tariff(session, caller.reach, tariff_id)
         found = page_of_rates(session, tariff_id, prefix=prefix, after=cursor, most=most + 1)
     more = None
     if len(found) > most:
@@ -163,13 +138,8 @@ def list_rates(
     return Page(items=[_rate(rate) for rate in found[:most]], next=more)
 
 
-def _shape(session: Session, reach: Reach, view: TariffView) -> TariffShape:
-    facts = {name: getattr(view, name) for name in TariffShape.model_fields}
-    if not reach.whole:
-        # How many others buy at this tariff is nobody's business here.
-        charged = select(Account.id).where(Account.tariff_id == view.id, col(Account.id).in_(reach.ids()))
-        facts["accounts"] = len(session.exec(charged).all())
-    return TariffShape(**facts)
+def _shape(view: TariffView) -> TariffShape:
+    return TariffShape(**{name: getattr(view, name) for name in TariffShape.model_fields})
 
 
 def _rate(rate: Rate) -> RateShape:

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from billing import account_changes, accounts, outbox
+from billing import account_changes, accounts, brands, outbox
 from billing.access import Reach
 from billing.accounts import AccountView
 from billing.errors import Conflict, NotFound, Refused, TooLarge
@@ -21,13 +21,14 @@ from web.context import CREDIT_DOWN, Panel, panel_of
 from web.pages import show
 from web.panel.account_forms import KINDS, MODES, changes_of, filled, typed
 from web.panel.accounts import LATER, MOST_ID, AccountId
-from web.security.sessions import Principal, flash, may
+from web.security.sessions import Forbidden, Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
 
 Keeper = Annotated[Principal, Depends(may("accounts:write"))]
 WRONG = (Refused, Conflict, TooLarge, NotFound)
 MOST_TARIFFS = 500
+MOST_HOSTS = 6_000
 
 
 def _account(session: Session, reach: Reach, account_id: int) -> AccountView:
@@ -43,10 +44,18 @@ def _tariffs(session: Session, reach: Reach, currency: str) -> list[str]:
     return list(session.exec(asked))
 
 
+OWN = frozenset({"timezone", "language", "brand", "low_balance", "clear_balance"})
+"""What an account sets for itself; the rest is set by who stands above it."""
+
+
 def _may_change(session: Session, reach: Reach, account_id: int) -> None:
     """An account is changed by who stands above it; the operator's own by its administrators."""
     if not reach.whole:
         reach.see_below(session, account_id)
+
+
+def _is_own(principal: Principal, account_id: int) -> bool:
+    return not principal.reach.whole and account_id == principal.reach.account_id
 
 
 async def _page(
@@ -57,16 +66,17 @@ async def _page(
     form: Mapping[str, str] | None = None,
     error: str = "",
     identity_error: str = "",
+    host_error: str = "",
     status: int = 200,
 ) -> Response:
     panel = panel_of(request)
 
-    def read() -> tuple[AccountView, list[str]]:
+    def read() -> tuple[AccountView, list[str], list[str]]:
         with reading(panel.engine) as session:
             view = _account(session, principal.reach, account_id)
-            return view, _tariffs(session, principal.reach, view.currency)
+            return view, _tariffs(session, principal.reach, view.currency), brands.hosts_of(session, account_id)
 
-    view, tariffs = await run_in_threadpool(read)
+    view, tariffs, hosts = await run_in_threadpool(read)
     return show(
         request,
         principal,
@@ -77,6 +87,9 @@ async def _page(
         tariffs=tariffs,
         modes=MODES,
         kinds=KINDS,
+        own=_is_own(principal, account_id),
+        hosts=", ".join(hosts),
+        host_error=host_error,
         error=error,
         identity_error=identity_error,
     )
@@ -162,7 +175,11 @@ async def save_settings(request: Request, principal: Keeper, account_id: Account
 
     def change() -> tuple[AccountView, bool]:
         with work(panel.engine) as session:
-            _may_change(session, principal.reach, account_id)
+            if _is_own(principal, account_id):
+                if not OWN.issuperset(set(form) - {"csrf"}):
+                    raise Forbidden("This of an account is set by who stands above it.")
+            else:
+                _may_change(session, principal.reach, account_id)
             changed = account_changes.change_account(
                 session,
                 account_id,
@@ -234,6 +251,29 @@ async def _identity(
         return await _page(request, principal, account_id, identity_error=str(error), status=422)
     said = "free for another account" if free else f"recognised as {view.name}"
     return await _told(request, principal, view, f"{text} is {said}.", to=f"/accounts/{account_id}/settings#identities")
+
+
+@router.post("/accounts/{account_id}/hosts")
+async def set_hosts(
+    request: Request,
+    principal: Annotated[Principal, Depends(may("accounts:write", whole=True))],
+    account_id: AccountId,
+    hosts: Annotated[str, Form(max_length=MOST_HOSTS)] = "",
+) -> Response:
+    """Say under which host names a reseller's people reach the panel and see its brand before they log in."""
+    panel = panel_of(request)
+    wanted = [host for part in hosts.replace("\n", ",").split(",") if (host := part.strip())]
+
+    def change() -> bool:
+        with work(panel.engine) as session:
+            return brands.set_hosts(session, account_id, wanted, actor=principal.login, now=panel.clock.now())
+
+    try:
+        changed = await run_in_threadpool(change)
+    except (Refused, Conflict) as error:
+        return await _page(request, principal, account_id, host_error=str(error), status=422)
+    said = "The host names are changed." if changed else "Nothing was different."
+    return flash(request, principal, "success", said, to=f"/accounts/{account_id}/settings#hosts")
 
 
 @router.post("/accounts/{account_id}/close")

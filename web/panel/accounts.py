@@ -14,7 +14,7 @@ from sqlmodel import Session
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from billing import accounts, moves, outbox
+from billing import accounts, blocks, moves, outbox
 from billing.access import Reach
 from billing.accounts import AccountView
 from billing.alerts import list_alerts
@@ -182,6 +182,7 @@ async def _account(
                 # What stands above one's own account is beyond one's sight.
                 "parent_id": view.parent_id if is_below else None,
                 "is_below": is_below,
+                "may_lift": blocks.may_lift(session, account_id, principal.reach.within),
                 "cdrs": search_cdrs(session, wanted, most=10) if principal.may("cdrs:read") else [],
                 "below": list_within(session, principal.reach.within, parent_id=account_id, most=BELOW + 1),
                 "alerts": list_alerts(session, standing=True, account_ids=[account_id], most=5),
@@ -200,6 +201,7 @@ async def _account(
         spent_today=None if down else await _spent_today(panel, view),
         most_below=BELOW,
         may_top_up=_may_top_up(principal, view),
+        may_redeem=principal.reach.kind is AccountKind.CUSTOMER and view.status is not AccountStatus.CLOSED,
         **seen,
         names={view.id: view.name},
         error=error,
@@ -303,9 +305,11 @@ async def set_status(
             account = principal.reach.see_below(session, account_id)
             if account.status is AccountStatus.PARKED and not principal.reach.whole:
                 raise Forbidden("A parked account is opened by the operator.")
-            accounts.set_status(
-                session, account_id, AccountStatus(status), actor=principal.login, now=panel.clock.now()
-            )
+            by, now = principal.reach.within, panel.clock.now()
+            lifts = status == AccountStatus.ACTIVE and account.status is AccountStatus.BLOCKED
+            if lifts and not blocks.may_lift(session, account_id, by):
+                raise Forbidden("This account was blocked by who stands above you: only they lift it.")
+            accounts.set_status(session, account_id, AccountStatus(status), by=by, actor=principal.login, now=now)
             return accounts.find_account(session, str(account_id))
 
     view = await run_in_threadpool(change)

@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 from starlette.responses import Response
 
 from billing import outbox
+from billing.access import Reach
 from billing.accounts import find_account
 from billing.alerts import dismiss_alert, list_alerts
 from billing.chart import operator_id
@@ -25,12 +26,16 @@ from rating.errors import AmountError
 from rating.money import parse_amount
 from web.context import CREDIT_DOWN, panel_of
 from web.pages import show
-from web.security.sessions import Principal, flash, may
+from web.security.sessions import Forbidden, Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
 
-Reader = Annotated[Principal, Depends(may("alerts:read", whole=True))]
-Keeper = Annotated[Principal, Depends(may("alerts:write", whole=True))]
+Reader = Annotated[Principal, Depends(may("alerts:read"))]
+Keeper = Annotated[Principal, Depends(may("alerts:write"))]
+
+Seer = Annotated[Principal, Depends(may("alerts:read", whole=True))]
+Guard = Annotated[Principal, Depends(may("alerts:write", whole=True))]
+"""The rules and what they did are the operator's: nobody below lifts what the operator's guard has blocked."""
 
 HOME, FRAUD = "/alerts", "/fraud"
 PAGE = 50
@@ -57,13 +62,15 @@ async def alerts_page(
     over: bool = False,
     before: Annotated[str, Query(max_length=60)] = "",
 ) -> Response:
-    """Show what stands, or what is over, newest first."""
+    """Show what stands, or what is over, of the accounts in sight, newest first."""
     panel = panel_of(request)
     last = _place(before)
 
     def read() -> tuple[list[Alert], Mapping[int, str]]:
         with reading(panel.engine) as session:
-            found = list_alerts(session, standing=not over, before=last, most=PAGE + 1)
+            reach = principal.reach
+            ours = None if reach.whole else list(session.execute(reach.ids()).scalars())
+            found = list_alerts(session, standing=not over, account_ids=ours, before=last, most=PAGE + 1)
             return found, _names(session, {alert.account_id for alert in found if alert.account_id})
 
     found, names = await run_in_threadpool(read)
@@ -79,6 +86,7 @@ async def clear(request: Request, principal: Keeper, number: Number) -> Response
 
     def do() -> bool:
         with work(panel.engine) as session:
+            _see_alert(session, principal.reach, number)
             return dismiss_alert(session, number, actor=principal.login, now=panel.clock.now())
 
     cleared = await run_in_threadpool(do)
@@ -87,7 +95,7 @@ async def clear(request: Request, principal: Keeper, number: Number) -> Response
 
 
 @router.post(FRAUD + "/lift/{number}")
-async def lift(request: Request, principal: Keeper, number: Number) -> Response:
+async def lift(request: Request, principal: Guard, number: Number) -> Response:
     """Undo what the guard did to an account: its alerts are over, it may call again."""
     panel = panel_of(request)
 
@@ -107,7 +115,7 @@ async def lift(request: Request, principal: Keeper, number: Number) -> Response:
 
 
 @router.get(FRAUD)
-async def fraud_page(request: Request, principal: Reader) -> Response:
+async def fraud_page(request: Request, principal: Seer) -> Response:
     """Show the guard's rules, and the form to add one."""
     return await _fraud(request, principal)
 
@@ -145,7 +153,7 @@ async def _fraud(
 
 
 @router.post(FRAUD)
-async def add_rule(request: Request, principal: Keeper) -> Response:
+async def add_rule(request: Request, principal: Guard) -> Response:
     """Add a rule; the form comes back with what is wrong."""
     panel = panel_of(request)
     sent = await request.form()
@@ -164,7 +172,7 @@ async def add_rule(request: Request, principal: Keeper) -> Response:
 
 
 @router.post(FRAUD + "/{number}/end")
-async def end_rule(request: Request, principal: Keeper, number: Number) -> Response:
+async def end_rule(request: Request, principal: Guard, number: Number) -> Response:
     """Judge by a rule no more."""
     panel = panel_of(request)
 
@@ -175,6 +183,17 @@ async def end_rule(request: Request, principal: Keeper, number: Number) -> Respo
     ended = await run_in_threadpool(do)
     text = "The rule holds no more." if ended else "It had ended before."
     return flash(request, principal, "success" if ended else "warning", text, to=FRAUD)
+
+
+def _see_alert(session: Session, reach: Reach, number: int) -> None:
+    """Raise `NotFound` for an alert that is not about an account in reach."""
+    if reach.whole:
+        return
+    found = session.get(Alert, number)
+    if found is None or found.account_id is None or not reach.holds(session, found.account_id):
+        raise NotFound(f"there is no alert {number}")
+    if found.kind.startswith(rules.ALERTS):
+        raise Forbidden("What the operator's fraud guard did is lifted by the operator.")
 
 
 def _wanted(form: Mapping[str, str]) -> rules.Wanted:

@@ -34,13 +34,12 @@ from rating.decks.sheet import MOST_COLUMNS, Sheet, open_sheet
 from rating.errors import TariffError
 from web.context import panel_of
 from web.pages import show
-from web.panel.tariffs import HOME, TariffId
+from web.panel.tariffs import HOME, TariffId, change_own
 from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
 
-Reader = Annotated[Principal, Depends(may("tariffs:read", whole=True))]
-Keeper = Annotated[Principal, Depends(may("tariffs:write", whole=True))]
+Keeper = Annotated[Principal, Depends(may("tariffs:write"))]
 
 UPLOAD = f"{HOME}/upload"
 LARGER = {UPLOAD: MOST_UPLOAD_BYTES + 64 * 1024}
@@ -103,7 +102,7 @@ class Look:
 
 
 @router.get(HOME + "/{tariff_id}/import")
-async def start_page(request: Request, principal: Reader, tariff_id: TariffId) -> Response:
+async def start_page(request: Request, principal: Keeper, tariff_id: TariffId) -> Response:
     """Show the form that sends a file."""
     return await _start(request, principal, tariff_id)
 
@@ -115,6 +114,7 @@ async def _start(
 
     def read() -> TariffView:
         with reading(panel.engine) as session:
+            change_own(session, principal, tariff_id)
             return find_view(session, tariff_id)[1]
 
     return show(
@@ -145,7 +145,7 @@ async def upload(
 
     def keep() -> None:
         with work(panel.engine) as session:
-            find_view(session, tariff)
+            change_own(session, principal, tariff)
             keep_upload(
                 session,
                 upload_id=upload_id,
@@ -164,7 +164,7 @@ async def upload(
 
 
 @router.get(HOME + "/{tariff_id}/import/{upload_id}")
-async def look_page(request: Request, principal: Reader, tariff_id: TariffId, upload_id: UploadId) -> Response:
+async def look_page(request: Request, principal: Keeper, tariff_id: TariffId, upload_id: UploadId) -> Response:
     """Show how a file is read and what it would change; nothing is written."""
     return await _look_page(request, principal, tariff_id, upload_id, _choices(request))
 
@@ -229,6 +229,7 @@ def _changes(seen: Preview | None) -> list[dict[str, Any]]:
 def _look(request: Request, principal: Principal, tariff_id: int, upload_id: str, choices: Choices) -> Look:
     panel = panel_of(request)
     with reading(panel.engine) as session:
+        change_own(session, principal, tariff_id)
         tariff, view = find_view(session, tariff_id)
         name, data = find_upload(session, upload_id, tariff_id=tariff_id, user_id=principal.user_id)
         session.expunge_all()
@@ -291,7 +292,7 @@ def order_of(choices: Choices) -> Order:
 
 
 @router.get(HOME + "/{tariff_id}/import/{upload_id}/errors")
-async def errors(request: Request, principal: Reader, tariff_id: TariffId, upload_id: UploadId) -> Response:
+async def errors(request: Request, principal: Keeper, tariff_id: TariffId, upload_id: UploadId) -> Response:
     """Send every bad row as a file."""
     look = await run_in_threadpool(_look, request, principal, tariff_id, upload_id, _choices(request))
     text = io.StringIO()
@@ -318,7 +319,7 @@ async def take(
 
     def change() -> Imported | str:
         with reading(panel.engine) as session:
-            tariff, _ = find_view(session, tariff_id)
+            tariff = change_own(session, principal, tariff_id)
             name, data = find_upload(session, upload_id, tariff_id=tariff_id, user_id=principal.user_id)
             session.expunge_all()
         sheet, mapping, error = read_file(name, data, choices)
@@ -360,6 +361,7 @@ async def drop(request: Request, principal: Keeper, tariff_id: TariffId, upload_
 
     def change() -> None:
         with work(panel.engine) as session:
+            change_own(session, principal, tariff_id)
             find_upload(session, upload_id, tariff_id=tariff_id, user_id=principal.user_id)
             drop_upload(session, upload_id)
 

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from billing import users
+from billing.brands import brand_at
 from billing.errors import Refused
 from billing.store import reading, work
 from web.context import address_of, panel_of
@@ -40,7 +41,18 @@ async def login_page(request: Request, next: str = "/", out: str = "") -> Respon
     if await session_of(request) is not None:
         return RedirectResponse(local_path(next), 303)
     notice = "You are logged out." if out else ""
-    return show_bare(request, "login.html", next=local_path(next), login="", error="", notice=notice)
+    return await _page(request, next=local_path(next), login="", error="", notice=notice)
+
+
+async def _page(request: Request, *, status: int = 200, **context: str) -> Response:
+    """Show the form, under the brand of whoever's host name it was asked at."""
+    panel = panel_of(request)
+
+    def brand() -> str:
+        with reading(panel.engine) as session:
+            return brand_at(session, request.url.hostname or "")
+
+    return show_bare(request, "login.html", status=status, brand=await run_in_threadpool(brand), **context)
 
 
 @public.post("/login")
@@ -61,7 +73,7 @@ async def log_in(
         panel.counters.logins.labels("throttled").inc()
         minutes = int(wait_s // 60) + 1
         text = f"Too many attempts. Try again in {minutes} minute{'s' if minutes > 1 else ''}."
-        page = show_bare(request, "login.html", status=429, error=text, **form)
+        page = await _page(request, status=429, error=text, **form)
         page.headers["retry-after"] = str(int(wait_s) + 1)
         return page
 
@@ -86,7 +98,7 @@ async def log_in(
     token = await run_in_threadpool(check)
     if token is None:
         panel.counters.logins.labels("wrong").inc()
-        return show_bare(request, "login.html", status=401, error=WRONG, **form)
+        return await _page(request, status=401, error=WRONG, **form)
     panel.throttle.succeed(login, address_of(request))
     panel.counters.logins.labels("ok").inc()
     response = RedirectResponse(form["next"], 303)

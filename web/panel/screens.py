@@ -51,21 +51,21 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
     (
         "Prices",
         (
-            Screen("/tariffs", "Tariffs", "tag", "tariffs:read", whole=True),
+            Screen("/tariffs", "Tariffs", "tag", "tariffs:read"),
             Screen("/reratings", "Re-rating", "refresh", "cdrs:read", whole=True),
         ),
     ),
     (
         "Money",
         (
-            Screen("/vouchers", "Vouchers", "ticket", "vouchers:read", whole=True),
+            Screen("/vouchers", "Vouchers", "ticket", "vouchers:read"),
             Screen("/books", "Books", "scale", "books:read", whole=True),
         ),
     ),
     (
         "System",
         (
-            Screen("/alerts", "Alerts", "bell", "alerts:read", whole=True),
+            Screen("/alerts", "Alerts", "bell", "alerts:read"),
             Screen("/fraud", "Fraud guard", "shield-half", "alerts:read", whole=True),
             Screen("/notifications", "Notifications", "send", "webhooks:read"),
             Screen("/people", "People", "user-shield", "users:read"),

@@ -11,18 +11,21 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from sqlmodel import Session
+from sqlmodel import Session, select
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from billing.decks.exports import ExportFormat, export_csv, export_xlsx, read_version
-from billing.decks.listing import TariffView, cursor_of_rate, find_view, list_views, page_of_rates
+from billing.decks.listing import TariffView, cursor_of_rate, page_of_rates
 from billing.decks.versions import last_import, list_versions, undo_import
 from billing.errors import Conflict, Refused
-from billing.models import Tariff, TariffVersion
+from billing.models import Account, Tariff, TariffVersion
 from billing.plans.lookup import find_listed
 from billing.plans.store import catalogue_in_store
 from billing.store import reading, work
+from billing.tariff_owners import own_tariff
+from billing.tariff_owners import owners as owners_of
+from billing.tariff_sight import is_own, list_in_sight, own_ids, see_tariff
 from billing.tariffs import add_tariff
 from rating.decks.deck import ALWAYS
 from rating.errors import AmountError, TariffError
@@ -31,12 +34,12 @@ from rating.pricing import Price, billable_ms, closing, local_time, price_ms
 from rating.tariff import Rate, Rounding, RoundingMode
 from web.context import panel_of
 from web.pages import show
-from web.security.sessions import Principal, flash, may
+from web.security.sessions import Forbidden, Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
 
-Reader = Annotated[Principal, Depends(may("tariffs:read", whole=True))]
-Keeper = Annotated[Principal, Depends(may("tariffs:write", whole=True))]
+Reader = Annotated[Principal, Depends(may("tariffs:read"))]
+Keeper = Annotated[Principal, Depends(may("tariffs:write"))]
 
 HOME = "/tariffs"
 PAGE = 50
@@ -70,7 +73,7 @@ class Answer:
 
 @router.get(HOME)
 async def tariffs_page(request: Request, principal: Reader) -> Response:
-    """Show every tariff, and the form to add one."""
+    """Show the tariffs in sight, and the form to add one."""
     return await _list(request, principal)
 
 
@@ -79,19 +82,27 @@ async def _list(
 ) -> Response:
     panel = panel_of(request)
 
-    def read() -> list[TariffView]:
+    def read() -> tuple[list[TariffView], set[int] | None, dict[str, str], str]:
         with reading(panel.engine) as session:
-            return list_views(session)
+            reach = principal.reach
+            currency = session.exec(select(Account.currency).where(Account.id == reach.account_id)).one()
+            # Whose a tariff is shows where there are several owners: to the operator.
+            owners = owners_of(session) if reach.whole else {}
+            return list_in_sight(session, reach), own_ids(session, reach), owners, currency
 
+    tariffs, own, owners, currency = await run_in_threadpool(read)
     return show(
         request,
         principal,
         "tariffs.html",
         status=status,
-        tariffs=await run_in_threadpool(read),
+        tariffs=tariffs,
+        own=own,
+        owners=owners,
+        currency=currency,
         modes=[mode.value for mode in RoundingMode],
         error=error,
-        form=form or {"name": "", "currency": "EUR", "mode": "half_up", "decimals": "4"},
+        form=form or {"name": "", "currency": currency, "mode": "half_up", "decimals": "4"},
     )
 
 
@@ -99,7 +110,7 @@ async def _list(
 async def add(
     request: Request, principal: Keeper, *, name: Text = "", currency: Text = "", mode: Text = "", decimals: Text = ""
 ) -> Response:
-    """Make an empty tariff."""
+    """Make an empty tariff; a reseller's is its own, for those under it."""
     panel = panel_of(request)
     form = {"name": name.strip()[:100], "currency": currency.strip()[:10], "mode": mode, "decimals": decimals[:2]}
 
@@ -115,6 +126,9 @@ async def add(
                 actor=principal.login,
                 now=panel.clock.now(),
             )
+            if not principal.reach.whole:
+                owner, now = principal.reach.account_id, panel.clock.now()
+                own_tariff(session, made.name, owner, actor=principal.login, now=now)
             return made.id or 0
 
     try:
@@ -146,15 +160,17 @@ async def tariff_page(
     cursor = _cursor(after)
     now = panel.clock.now()
 
-    def read() -> tuple[TariffView, list[Rate], list[TariffVersion], TariffVersion | None, Answer | None]:
+    def read() -> tuple[TariffView, list[Rate], list[TariffVersion], TariffVersion | None, Answer | None, bool]:
         with reading(panel.engine) as session:
-            tariff, view = find_view(session, tariff_id)
+            tariff, view = see_tariff(session, principal.reach, tariff_id)
+            own = is_own(session, principal.reach, tariff_id)
             rates = page_of_rates(session, tariff_id, prefix=wanted, after=cursor, most=PAGE + 1)
             answer = _ask(session, tariff, _question(number, minutes, at, now)) if number.strip() else None
-            versions = list_versions(session, tariff, most=VERSIONS)
-            return view, rates, versions, last_import(session, tariff), answer
+            # What it was before, and who made it so, is its owner's business.
+            versions = list_versions(session, tariff, most=VERSIONS) if own else []
+            return view, rates, versions, last_import(session, tariff) if own else None, answer, own
 
-    view, rates, versions, undoable, answer = await run_in_threadpool(read)
+    view, rates, versions, undoable, answer, own = await run_in_threadpool(read)
     older = ""
     if len(rates) > PAGE:
         last, begins = cursor_of_rate(rates[PAGE - 1], ALWAYS)
@@ -164,6 +180,7 @@ async def tariff_page(
         principal,
         "tariff.html",
         tariff=view,
+        own=own,
         rates=[(rate, price_words(rate), _state(rate, now)) for rate in rates[:PAGE]],
         older=older,
         first=urlencode({"prefix": wanted}) if after else None,
@@ -249,6 +266,14 @@ def _state(rate: Rate, now: datetime) -> str:
     return "expired" if rate.expires_at is not None and rate.expires_at <= now else "in force"
 
 
+def change_own(session: Session, principal: Principal, tariff_id: int) -> Tariff:
+    """Return a tariff that this person may change. Raises `NotFound`, `Forbidden`."""
+    tariff, _ = see_tariff(session, principal.reach, tariff_id)
+    if not is_own(session, principal.reach, tariff_id):
+        raise Forbidden("This tariff belongs to whoever charges you by it.")
+    return tariff
+
+
 @router.post(HOME + "/{tariff_id}/undo")
 async def undo(
     request: Request, principal: Keeper, tariff_id: TariffId, *, version: Annotated[int, Form(ge=1)] = 1
@@ -258,7 +283,7 @@ async def undo(
 
     def change() -> str:
         with work(panel.engine) as session:
-            tariff, _ = find_view(session, tariff_id)
+            tariff = change_own(session, principal, tariff_id)
             done = undo_import(
                 session,
                 tariff.name,
@@ -281,7 +306,7 @@ async def undo(
 @router.get(HOME + "/{tariff_id}/export")
 async def export(
     request: Request,
-    principal: Reader,  # noqa: ARG001 - the guard of every route
+    principal: Reader,
     tariff_id: TariffId,
     *,
     kind: ExportFormat = ExportFormat.CSV,
@@ -292,7 +317,9 @@ async def export(
 
     def read() -> tuple[str, Iterator[bytes]]:
         with reading(panel.engine) as session:
-            tariff, _ = find_view(session, tariff_id)
+            tariff, _ = see_tariff(session, principal.reach, tariff_id)
+            if version is not None and not is_own(session, principal.reach, tariff_id):
+                raise Forbidden("The earlier versions of this tariff belong to whoever charges you by it.")
             rows, terms = read_version(session, tariff, version)
             name = f"{_SAFE.sub('-', tariff.name).strip('-') or 'tariff'}-v{version or tariff.version}.{kind.value}"
         if kind is ExportFormat.XLSX:

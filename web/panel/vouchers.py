@@ -20,16 +20,16 @@ from billing.voucher_sheet import sheet_csv
 from billing.vouchers import BatchView, VoucherView
 from rating.errors import AmountError
 from rating.money import parse_amount
-from web.context import Panel, panel_of
+from web.context import CREDIT_DOWN, Panel, panel_of
 from web.pages import show
 from web.panel.accounts import LATER, MOST_ID, AccountId
 from web.render import amount
-from web.security.sessions import Principal, flash, may
+from web.security.sessions import Forbidden, Inside, Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
 
-Reader = Annotated[Principal, Depends(may("vouchers:read", whole=True))]
-Keeper = Annotated[Principal, Depends(may("vouchers:write", whole=True))]
+Reader = Annotated[Principal, Depends(may("vouchers:read"))]
+Keeper = Annotated[Principal, Depends(may("vouchers:write"))]
 
 PAGE = 50
 VOUCHERS_PAGE = 200
@@ -48,7 +48,10 @@ async def _batches(
 
     def read() -> tuple[list[BatchView], list[tuple[int, str]]]:
         with reading(panel.engine) as session:
-            found = vouchers.list_batches(session, before_id=before or None, most=PAGE + 1)
+            within = principal.reach.within
+            found = vouchers.list_batches(session, within=within, before_id=before or None, most=PAGE + 1)
+            if within is not None:
+                return found, []
             issuers = (
                 select(Account.id, Account.name)
                 .where(Account.kind == AccountKind.RESELLER, Account.status == AccountStatus.ACTIVE)
@@ -109,7 +112,9 @@ async def make_batch(
                 face_micros=parse_amount(worth.strip()),
                 number=_whole(number) or 0,
                 expires_at=_end_of(expires),
-                issuer_id=_whole(issuer),
+                # A reseller's are its own, whatever the form says.
+                issuer_id=_whole(issuer) if principal.reach.whole else None,
+                within=principal.reach.within,
                 key=_key(panel),
                 ids=panel.ids,
                 actor=principal.login,
@@ -145,9 +150,11 @@ async def batch_page(
 
     def read() -> tuple[BatchView, list[VoucherView]]:
         with reading(panel.engine) as session:
-            batch = vouchers.find_batch(session, batch_id)
-            now = panel.clock.now()
-            return batch, vouchers.list_vouchers(session, batch_id, now=now, after_id=after, most=VOUCHERS_PAGE + 1)
+            within, now = principal.reach.within, panel.clock.now()
+            batch = vouchers.find_batch(session, batch_id, within=within)
+            return batch, vouchers.list_vouchers(
+                session, batch_id, within=within, now=now, after_id=after, most=VOUCHERS_PAGE + 1
+            )
 
     batch, found = await run_in_threadpool(read)
     following = found[VOUCHERS_PAGE - 1].id if len(found) > VOUCHERS_PAGE else None
@@ -165,20 +172,48 @@ async def cancel(
 
     def change() -> int:
         with work(panel.engine) as session:
-            return vouchers.cancel(session, batch_id, hint=hint or None, actor=principal.login, now=panel.clock.now())
+            return vouchers.cancel(
+                session,
+                batch_id,
+                hint=hint or None,
+                within=principal.reach.within,
+                actor=principal.login,
+                now=panel.clock.now(),
+            )
 
     done = await run_in_threadpool(change)
     text = f"{done} voucher{'' if done == 1 else 's'} cancelled." if done else "Nothing was open any more."
     return flash(request, principal, "success" if done else "warning", text, to=f"/vouchers/{batch_id}")
 
 
+async def redeemer(principal: Inside) -> Principal:
+    """Let pass who may redeem: for those below, who deals in vouchers; a customer for itself, by the code it has."""
+    if not (principal.may("vouchers:write") or principal.reach.kind is AccountKind.CUSTOMER):
+        raise Forbidden("Your role does not include this.")
+    return principal
+
+
+redeemer.scope = "vouchers:write"  # type: ignore[attr-defined] # what an administrator needs for it
+
+
 @router.post("/accounts/{account_id}/voucher")
 async def redeem(
-    request: Request, principal: Keeper, account_id: AccountId, code: Annotated[str, Form(max_length=100)] = ""
+    request: Request,
+    principal: Annotated[Principal, Depends(redeemer)],
+    account_id: AccountId,
+    code: Annotated[str, Form(max_length=100)] = "",
 ) -> Response:
     """Redeem a voucher for an account; its live calls get longer at once."""
     panel = panel_of(request)
     to = f"/accounts/{account_id}"
+
+    def check() -> None:
+        with reading(panel.engine) as session:
+            account = principal.reach.see(session, account_id)
+            if principal.reach.kind is AccountKind.RESELLER and account.parent_id != principal.reach.account_id:
+                raise Forbidden("A voucher is redeemed by the reseller right above the account, or by the account.")
+
+    await run_in_threadpool(check)
     try:
         key = await run_in_threadpool(_key, panel)
         done, live = await voucher_moves.redeem(
@@ -186,6 +221,9 @@ async def redeem(
         )
     except Refused as error:
         return flash(request, principal, "danger", f"{str(error)[:1].upper()}{str(error)[1:]}.", to=to)
+    except CREDIT_DOWN:
+        text = "The live credit store does not answer. The voucher stays open: try again in a moment."
+        return flash(request, principal, "danger", text, to=to)
     if done.top_up is None:
         text = "This account has redeemed this voucher before. Nothing was added again."
         return flash(request, principal, "warning", text, to=to)

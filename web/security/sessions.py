@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse, Response
 
 from billing import second_factor, users
 from billing.access import ROLES, Reach, Role, covers, reach_of, role_of
+from billing.brands import brand_for
 from billing.models import User, UserSession
 from billing.store import reading
 from web.context import Panel, panel_of
@@ -32,7 +33,8 @@ Tone = Literal["success", "warning", "danger"]
 class Principal:
     """A person with a valid session. `token` is the cookie's own text: never shown, never logged.
 
-    `lacks` is what the session must do before it opens anything: see `Step`. `reach` is the part of the tree they see.
+    `lacks` is what the session must do before it opens anything: see `Step`. `reach` is the part of the tree they see,
+    `brand` the name under which they see it ("": our own).
     """
 
     user_id: int
@@ -44,6 +46,7 @@ class Principal:
     csrf: str
     token: str
     handle: str
+    brand: str = ""
 
     @property
     def must_change(self) -> bool:
@@ -126,16 +129,18 @@ async def session_of(request: Request) -> Principal | None:
 
 def _principal(session: Session, panel: Panel, user: User, row: UserSession, token: str) -> Principal:
     role = role_of(user.role)
+    reach = reach_of(session, user.account_id)
     return Principal(
         user_id=user.id or 0,
         login=user.login,
         role=user.role,
         scopes=ROLES[role] if role else frozenset(),
-        reach=reach_of(session, user.account_id),
+        reach=reach,
         lacks=_lacks(session, panel, user, row),
         csrf=row.csrf,
         token=token,
         handle=row.handle,
+        brand=brand_for(session, reach.account_id),
     )
 
 
