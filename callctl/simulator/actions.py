@@ -89,7 +89,8 @@ def _status_row(exchange: Exchange, channel: Channel, wanted: list[str]) -> str:
     ends_at = 0 if left_s is None else int(now.timestamp() + left_s)
     text = (
         f"Privilege: Call\r\n{channel.snapshot()}"
-        f"Type: PJSIP\r\nDNID: {channel.dnid}\r\nEffectiveConnectedLineNum: {channel.callee_num or '<unknown>'}\r\n"
+        f"Type: {channel.name.partition('/')[0]}\r\n"
+        f"DNID: {channel.dnid}\r\nEffectiveConnectedLineNum: {channel.callee_num or '<unknown>'}\r\n"
         f"EffectiveConnectedLineName: <unknown>\r\nTimeToHangup: {ends_at}\r\nBridgeID: {channel.bridge}\r\n"
         f"Application: {channel.application}\r\nData: {channel.data}\r\nNativeformats: (ulaw)\r\nReadformat: ulaw\r\n"
         "Readtrans: \r\nWriteformat: ulaw\r\nWritetrans: \r\nCallgroup: 0\r\nPickupgroup: 0\r\n"

@@ -21,7 +21,7 @@ from callctl.simulator.actions import answers
 from callctl.simulator.ami import AmiServer, AmiUser, Request
 from callctl.simulator.calls import SimulatedCall
 from callctl.simulator.channels import Channel
-from callctl.simulator.dialplan import DOOR, begin, noted
+from callctl.simulator.dialplan import DOOR, Attempt, begin, noted
 from callctl.simulator.faults import Faults, Outage
 from callctl.simulator.plans import CallPlan
 
@@ -114,6 +114,13 @@ class SimulatedAsterisk:
         begin(call, self, channel, plan)
         return call
 
+    def join(self, first: SimulatedCall, second: SimulatedCall) -> None:
+        """Let the telephone that talks in both calls join their far ends, and leave (an attended transfer)."""
+        one, other = first.attempts[-1], second.attempts[-1]
+        if not (isinstance(one, Attempt) and isinstance(other, Attempt)):
+            raise TypeError("calls of another switch")
+        one.join(other)
+
     # --- what the dialplan needs
 
     def publish(self, event: str, privilege: str, body: str) -> None:
@@ -122,11 +129,20 @@ class SimulatedAsterisk:
 
     def new_channel(self, peer: str, linked_id: str = "") -> Channel:
         """Make a channel of a peer. Names begin again after a restart, unique ids do not."""
+        name = f"PJSIP/{peer}-{self._name_no:08x}"
+        self._name_no += 1
+        return self._add(name, linked_id)
+
+    def new_local(self, exten: str, linked_id: str) -> tuple[Channel, Channel]:
+        """Make both halves of a Local channel."""
+        name = f"Local/{exten}@lcr-{self._name_no:08x}"
+        self._name_no += 1
+        return self._add(f"{name};1", linked_id), self._add(f"{name};2", linked_id)
+
+    def _add(self, name: str, linked_id: str) -> Channel:
         now = self.clock.now()
         unique_id = f"{int(now.timestamp())}.{self._unique_no}"
         self._unique_no += 1
-        name = f"PJSIP/{peer}-{self._name_no:08x}"
-        self._name_no += 1
         channel = Channel(name=name, unique_id=unique_id, linked_id=linked_id or unique_id, created_at=now)
         self.channels[unique_id] = channel
         self._names[name] = channel

@@ -146,6 +146,9 @@ class SimulatedSwitch(Protocol):
     def place(self, plan: CallPlan) -> SimulatedCall:
         """Let somebody call."""
 
+    def join(self, first: SimulatedCall, second: SimulatedCall) -> None:
+        """Let the telephone that talks in both calls join their far ends, and leave (an attended transfer)."""
+
     def cut_link(self, seconds: float, *, silent: bool = False) -> None:
         """Break the link for a while: reset and refused or, `silent`, stuck until then."""
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Protocol
 
+from billing.ports import Clock
+from callctl.simulator.calls import SimulatedCall
 from callctl.simulator.plans import CallFacts
 
 STATES = {0: "Down", 4: "Ring", 5: "Ringing", 6: "Up"}
@@ -153,6 +155,30 @@ class Channel:
                 self.set_timeout(loop, seconds(value))
             case _:
                 self.variables[expression.lstrip("_")] = value
+
+
+class Board(Protocol):
+    """What an attempt needs of its switch."""
+
+    clock: Clock
+    loop: asyncio.AbstractEventLoop
+    astdb: dict[str, str]
+    gosub_s: float
+
+    def publish(self, event: str, privilege: str, body: str) -> None:
+        """Tell the manager's clients."""
+
+    def new_channel(self, peer: str, linked_id: str = "") -> Channel:
+        """Make a channel of a peer."""
+
+    def new_local(self, exten: str, linked_id: str) -> tuple[Channel, Channel]:
+        """Make both halves of a Local channel."""
+
+    def remove(self, channel: Channel) -> None:
+        """Forget a channel that has hung up."""
+
+    def forget(self, call: SimulatedCall) -> None:
+        """Forget a call that is over."""
 
 
 _READERS: dict[str, Callable[[Channel], str]] = {

@@ -10,11 +10,10 @@ import asyncio
 import re
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
-from billing.ports import Clock
 from callctl.simulator.calls import Phase, SimulatedCall
-from callctl.simulator.channels import CAUSES, SIP_OF_CAUSE, Channel, seconds
+from callctl.simulator.channels import SIP_OF_CAUSE, Board, Channel, seconds
+from callctl.simulator.legs import Detour, Joined, hang_up, publish_dial
 from callctl.simulator.plans import BlindTransfer, CallFacts, CallPlan, Side, Then
 
 GUARD_S = 10.0
@@ -22,27 +21,6 @@ DOOR = re.compile(r"[+0-9][0-9]{0,23}")
 CAUSE_OF = {Then.BUSY: 17, Then.CONGESTION: 34, Then.NO_ANSWER: 19, Then.CANCEL: 127}
 STATUS_OF = {Then.BUSY: "BUSY", Then.CONGESTION: "CONGESTION", Then.NO_ANSWER: "NOANSWER", Then.CANCEL: "CANCEL"}
 _ENV = "Env: agi_request%3A%20async%0Aagi_language%3A%20en%0Aagi_version%3A%2022.10.1%0Aagi_enhanced%3A%200.0%0A%0A\r\n"
-
-
-class Board(Protocol):
-    """What an attempt needs of its switch."""
-
-    clock: Clock
-    loop: asyncio.AbstractEventLoop
-    astdb: dict[str, str]
-    gosub_s: float
-
-    def publish(self, event: str, privilege: str, body: str) -> None:
-        """Tell the manager's clients."""
-
-    def new_channel(self, peer: str, linked_id: str = "") -> Channel:
-        """Make a channel of a peer."""
-
-    def remove(self, channel: Channel) -> None:
-        """Forget a channel that has hung up."""
-
-    def forget(self, call: SimulatedCall) -> None:
-        """Forget a call that is over."""
 
 
 def begin(call: SimulatedCall, board: Board, channel: Channel, plan: CallPlan) -> None:
@@ -62,6 +40,9 @@ class Attempt:
         self.direction = "inbound" if plan.inbound else "outbound"
         self.phase = Phase.WAITING
         self.leg: Channel | None = None
+        self.detour: Detour | None = None
+        self.joined: tuple[Joined, Channel] | None = None
+        """Once a telephone has joined this call with another: its far end is left."""
         self.call_id = ""
         self._no = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -134,7 +115,7 @@ class Attempt:
         told = f"{self.call_id}|{self.direction}|{variables['CALLCTL_CALLER']}|{variables['CALLCTL_CALLEE']}"
         inherited = {"CALLCTL_GRANT": grant, "CALLCTL_CALL": told}
         variables.update({"CALLCTL_RING": ring, "DIALEDPEERNAME": ""})
-        leg = board.new_channel("phone" if self.plan.inbound else "carrier", channel.linked_id)
+        leg, far = self._new_leg()
         if self.plan.inbound:
             limit_s = 0.0 if grant == "none" else seconds(ring) + seconds(grant)
             channel.set_timeout(board.loop, limit_s)
@@ -158,6 +139,7 @@ class Attempt:
         self.call.channels.add(leg.unique_id)
         self.phase = Phase.RINGING
         self._publish_dial("DialBegin", f"DialString: {self.plan.callee}@carrier\r\n")
+        self.detour = Detour(board, self.call, far, leg) if far is not None else None
         limit_s = seconds(ring)
         if self.plan.then is Then.NO_ANSWER or self.plan.ring_s > limit_s > 0:
             self._timer = board.loop.call_later(limit_s, self._unanswered, Then.NO_ANSWER)
@@ -165,6 +147,12 @@ class Attempt:
             self._timer = board.loop.call_later(self.plan.ring_s, self._answered)
         else:
             self._timer = board.loop.call_later(self.plan.ring_s, self._unanswered, self.plan.then)
+
+    def _new_leg(self) -> tuple[Channel, Channel | None]:
+        """Make what is dialled: a channel, or both halves of a Local one."""
+        if self.plan.detour:
+            return self.board.new_local(self.plan.callee, self.channel.linked_id)
+        return self.board.new_channel("phone" if self.plan.inbound else "carrier", self.channel.linked_id), None
 
     def _unanswered(self, then: Then) -> None:
         if then is Then.CANCEL:
@@ -186,6 +174,8 @@ class Attempt:
         leg.state = channel.state = 6
         channel.variables["DIALEDPEERNAME"] = leg.name
         self.phase = Phase.TALKING
+        if self.detour is not None:
+            self.detour.answered()
         self._dial_end("ANSWER")
         leg.application, leg.data = "AppDial", "(Outgoing Line)"
         leg.bridge = channel.bridge = leg.unique_id
@@ -214,6 +204,9 @@ class Attempt:
 
     def somebody_hangs_up(self, side: Side) -> None:
         """A phone says BYE, or CANCEL."""
+        if self.joined is not None:
+            joined, far_end = self.joined
+            joined.hangs_up(far_end)
         if self.phase is Phase.OVER:
             return
         answered = self.phase is Phase.TALKING
@@ -256,6 +249,24 @@ class Attempt:
             begin(self.call, self.board, goes, plan)
             self._end_channel(16)
 
+    def join(self, other: Attempt) -> None:
+        """Whose telephone is in both calls joins their far ends and leaves, as by REFER with Replaces. Both talk."""
+        near = [one.channel.snapshot(side) for one, side in ((self, "OrigTransferer"), (other, "SecondTransferer"))]
+        self.board.publish("AttendedTransfer", "call", f"Result: Success\r\n{''.join(near)}DestType: Bridge\r\n")
+        far_ends = [one.left_by_its_telephone() for one in (self, other)]
+        joined = Joined(self.board, (self.call, far_ends[0]), (other.call, far_ends[1]))
+        self.joined, other.joined = (joined, far_ends[0]), (joined, far_ends[1])
+
+    def left_by_its_telephone(self) -> Channel:
+        """Let the telephone's channel go and return the far end's."""
+        if self.phase is not Phase.TALKING or self.leg is None:
+            raise RuntimeError("only people who talk can be joined")
+        near, far = (self.leg, self.channel) if self.plan.inbound else (self.channel, self.leg)
+        self._stop_timers()
+        self.phase, self.leg = Phase.OVER, None
+        self._hang_up(near, 16)
+        return far
+
     # --- the switch and its manager
 
     def timed_out(self, channel: Channel) -> None:
@@ -278,6 +289,8 @@ class Attempt:
 
     def told_to_hang_up(self, channel: Channel, cause: int, sip: int = 0) -> None:
         """The manager hangs up: the channel or the leg ends with its cause, the other one follows."""
+        if self.detour is not None and channel in {self.detour.far, self.detour.carrier} and self.leg is not None:
+            channel = self.leg
         self._stop_timers()
         (channel.payer.facts if channel.payer is not None else self.facts).ended_by_command = True
         self.board.publish("SoftHangupRequest", "call", f"{channel.snapshot()}Cause: {cause}\r\n")
@@ -325,6 +338,8 @@ class Attempt:
         if leg is not None:
             leg.hangup_source = leg.hangup_source or source
             self._hang_up(leg, cause)
+            if self.detour is not None:
+                self.detour.end(cause)
 
     def _end_channel(self, cause: int, tech: str = "") -> None:
         waiting = self.phase is Phase.WAITING
@@ -336,16 +351,7 @@ class Attempt:
         self._hang_up(self.channel, cause, tech)
 
     def _hang_up(self, channel: Channel, cause: int, tech: str = "") -> None:
-        channel.cause = cause
-        if channel.payer is not None:
-            channel.payer.gone(channel)
-        text = CAUSES.get(cause, "Unknown")
-        self.board.publish(
-            "Hangup", "call", f"{channel.snapshot()}Cause: {cause}\r\nTechCause: {tech}\r\nCause-txt: {text}\r\n"
-        )
-        self.board.remove(channel)
-        channel.forget()
-        self.call.left(channel)
+        hang_up(self.board, self.call, channel, cause, tech)
 
     def _dial_end(self, status: str) -> None:
         self.facts.dial_status = status
@@ -353,7 +359,7 @@ class Attempt:
 
     def _publish_dial(self, event: str, more: str) -> None:
         if self.leg is not None:
-            self.board.publish(event, "call", f"{self.channel.snapshot()}{self.leg.snapshot('Dest')}{more}")
+            publish_dial(self.board, event, self.channel, self.leg, more)
 
     def _stop_timers(self) -> None:
         for timer in (self._timer, self._transfer):

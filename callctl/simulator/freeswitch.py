@@ -23,7 +23,7 @@ from callctl.simulator.esl_events import Event, make_uuid
 from callctl.simulator.faults import Faults, Outage
 from callctl.simulator.freeswitch_api import COMMANDS, VERSION
 from callctl.simulator.freeswitch_channels import CAUSES, EPOCH, Channel, micros, moment
-from callctl.simulator.freeswitch_dialplan import NUMBER, begin, captured
+from callctl.simulator.freeswitch_dialplan import NUMBER, Attempt, begin, captured
 from callctl.simulator.plans import CallPlan
 
 PASSWORD = "simulated"  # noqa: S105 - a switch that exists only in this process
@@ -119,6 +119,13 @@ class SimulatedFreeswitch:
         self.calls[call] = None
         begin(call, self, channel, plan)
         return call
+
+    def join(self, first: SimulatedCall, second: SimulatedCall) -> None:
+        """Let the telephone that talks in both calls join their far ends, and leave (an attended transfer)."""
+        one, other = first.attempts[-1], second.attempts[-1]
+        if not (isinstance(one, Attempt) and isinstance(other, Attempt)):
+            raise TypeError("calls of another switch")
+        one.join(other)
 
     # --- what the dialplan needs
 

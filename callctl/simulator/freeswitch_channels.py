@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,27 @@ class Payer(Protocol):
 
     def gone(self, channel: Channel) -> None:
         """The channel is over."""
+
+
+class Board(Protocol):
+    """What an attempt needs of its switch."""
+
+    clock: Clock
+    loop: asyncio.AbstractEventLoop
+    gosub_s: float
+    channels: dict[str, Channel]
+
+    def publish(self, event: str, channel: Channel) -> None:
+        """Tell the clients."""
+
+    def new_channel(self, *, name: str, direction: str) -> Channel:
+        """Make a channel."""
+
+    def remove(self, channel: Channel) -> None:
+        """Forget a channel that has hung up."""
+
+    def api(self, name: str, argument: str) -> str | None:
+        """Carry out an api command."""
 
 
 def micros(clock: Clock) -> int:

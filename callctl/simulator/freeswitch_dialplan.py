@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from typing import Protocol
 
-from billing.ports import Clock
 from callctl.simulator.calls import Phase, SimulatedCall
 from callctl.simulator.freeswitch_channels import (
     CANCELLED,
     CAUSE_OF_SIP,
     LIMIT,
     SIP_OF_CAUSE,
+    Board,
     Channel,
     micros,
     moment,
     q850,
 )
+from callctl.simulator.freeswitch_legs import Detour, Joined, hang_up
 from callctl.simulator.plans import BlindTransfer, CallFacts, CallPlan, Side, Then
 
 PARK_TIMEOUT_S = 10.0
@@ -34,27 +34,6 @@ _CAUSE_OF = {Then.BUSY: "USER_BUSY", Then.CONGESTION: "NORMAL_TEMPORARY_FAILURE"
 _CONTEXTS_OF_OFFERS = frozenset({"callctl-transfer", "callctl-out"})
 _END = r"|${Caller-Channel-Hangup-Time}|${hangup_cause_q850}|${hangup_cause}|${sip_hangup_disposition}"
 _NOTE = "insert/callctl_leg/${callctl_leg}/${uuid}|${callctl_of}|${answered_time}|${callctl_grant}"
-
-
-class Board(Protocol):
-    """What an attempt needs of its switch."""
-
-    clock: Clock
-    loop: asyncio.AbstractEventLoop
-    gosub_s: float
-    channels: dict[str, Channel]
-
-    def publish(self, event: str, channel: Channel) -> None:
-        """Tell the clients."""
-
-    def new_channel(self, *, name: str, direction: str) -> Channel:
-        """Make a channel."""
-
-    def remove(self, channel: Channel) -> None:
-        """Forget a channel that has hung up."""
-
-    def api(self, name: str, argument: str) -> str | None:
-        """Carry out an api command."""
 
 
 def begin(call: SimulatedCall, board: Board, channel: Channel, plan: CallPlan) -> None:
@@ -80,6 +59,9 @@ class Attempt:
         self.direction = "inbound" if plan.inbound else "outbound"
         self.phase = Phase.WAITING
         self.leg: Channel | None = None
+        self.detour: Detour | None = None
+        self.joined: tuple[Joined, Channel] | None = None
+        """Once a telephone has joined this call with another: its far end is left."""
         self.call_id = ""
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -172,6 +154,7 @@ class Attempt:
         self._hash("insert/callctl_offer/${callctl_key}/admitted|${callctl_offer}", channel)
         variables["callctl_offerer_tell"] = "yes" if "callctl_leg" in variables else "no"
         peer = f"sofia/internal/{callee}" if self.plan.inbound else f"sofia/gateway/carrier/{callee}"
+        peer = f"loopback/{callee}-a" if self.plan.detour else peer
         leg = board.new_channel(name=peer, direction="outbound")
         kept = ("callctl_offerer_tell", "force_transfer_dialplan", "force_transfer_context")
         leg.variables.update({name: variables[name] for name in kept})
@@ -198,6 +181,7 @@ class Attempt:
         self.call.channels.add(leg.unique_id)
         self.phase = Phase.RINGING
         board.publish("CHANNEL_CREATE", leg)
+        self.detour = Detour(board, self.call, leg) if self.plan.detour else None
         self._ring(float(variables.get("call_timeout") or 0))
 
     def _ring(self, limit_s: float) -> None:
@@ -233,6 +217,8 @@ class Attempt:
         leg.variables["bridge_uuid"], channel.variables["bridge_uuid"] = channel.unique_id, leg.unique_id
         self.phase = Phase.TALKING
         board.publish("CHANNEL_ANSWER", leg)
+        if self.detour is not None:
+            self.detour.answered(stamp)
         if self.plan.inbound:
             self._answer_channel(stamp)
         if board.gosub_s:  # the event leaves before the extension has run
@@ -270,6 +256,9 @@ class Attempt:
 
     def somebody_hangs_up(self, side: Side) -> None:
         """A phone says BYE, or CANCEL."""
+        if self.joined is not None:
+            joined, far_end = self.joined
+            joined.hangs_up(far_end)
         if self.phase is Phase.OVER:
             return
         self._stop_timers()
@@ -311,12 +300,30 @@ class Attempt:
             self._end_leg("BLIND_TRANSFER", "recv_refer")
             begin(self.call, self.board, goes, plan)
 
+    def join(self, other: Attempt) -> None:
+        """Whose telephone is in both calls joins their far ends and leaves, as by REFER with Replaces. Both talk."""
+        far_ends = [one.left_by_its_telephone() for one in (self, other)]
+        joined = Joined(self.board, (self.call, far_ends[0]), (other.call, far_ends[1]))
+        self.joined, other.joined = (joined, far_ends[0]), (joined, far_ends[1])
+
+    def left_by_its_telephone(self) -> Channel:
+        """Let the telephone's channel go and return the far end's."""
+        if self.phase is not Phase.TALKING or self.leg is None:
+            raise RuntimeError("only people who talk can be joined")
+        near, far = (self.leg, self.channel) if self.plan.inbound else (self.channel, self.leg)
+        self._stop_timers()
+        self.phase, self.leg = Phase.OVER, None
+        self._hang_up(near, "NORMAL_CLEARING", "recv_bye")
+        return far
+
     # --- the switch and its manager
 
     def killed(self, channel: Channel, cause: str) -> None:
         """A channel is ended; what it is bridged to follows."""
         if self.phase is Phase.OVER:
             return
+        if self.detour is not None and channel in {self.detour.far, self.detour.carrier} and self.leg is not None:
+            channel = self.leg
         self._stop_timers()
         facts = channel.payer.facts if channel.payer is not None else self.facts
         if cause == LIMIT:
@@ -362,6 +369,8 @@ class Attempt:
         leg, self.leg = self.leg, None
         if leg is not None:
             self._hang_up(leg, cause, disposition)
+            if self.detour is not None:
+                self.detour.end(cause)
 
     def _end_channel(self, cause: str, disposition: str) -> None:
         waiting = self.phase is Phase.WAITING
@@ -374,31 +383,7 @@ class Attempt:
         self._hang_up(self.channel, cause, disposition)
 
     def _hang_up(self, channel: Channel, cause: str, disposition: str) -> None:
-        board = self.board
-        channel.hung_up = max(micros(board.clock), channel.answered)
-        channel.cause, channel.call_state = cause, "HANGUP"
-        talked = (channel.hung_up - channel.answered) if channel.answered else 0
-        channel.variables.update({
-            "hangup_cause": cause,
-            "hangup_cause_q850": str(q850(cause)),
-            "sip_hangup_disposition": disposition,
-            "billsec": str(talked // 1_000_000),
-            "billmsec": str(talked // 1_000),
-            "billusec": str(talked),
-            "answer_uepoch": str(channel.answered),
-            "end_uepoch": str(channel.hung_up),
-        })  # fmt: skip
-        if channel.payer is not None:
-            channel.payer.gone(channel)
-        board.publish("CHANNEL_HANGUP", channel)
-        board.remove(channel)
-        hook = channel.variables.get("api_hangup_hook")
-        if hook:
-            name, _, argument = channel.expand(hook).partition(" ")
-            board.api(name, argument)
-        board.publish("CHANNEL_HANGUP_COMPLETE", channel)
-        channel.driver = channel.payer = None
-        self.call.left(channel)
+        hang_up(self.board, self.call, channel, cause, disposition)
 
     def _stop_timers(self) -> None:
         for timer in (self._timer, self._patience):

@@ -40,7 +40,8 @@ class CallPlan:
     """One call attempt as its people mean it. `account_code` is that of the phone: for an inbound call, the one called.
 
     `patience_s`: how long the caller waits for an admission before giving up; None waits as long as the switch does.
-    `said`: what else the caller's INVITE says, by the channel variable that FreeSWITCH puts it into.
+    `said`: what else the caller's INVITE says, by the channel variable that FreeSWITCH puts it into. `detour`: the
+    operator's route goes through a channel of the switch to itself (loopback, Local), which stays in the call.
     """
 
     account_code: str
@@ -54,6 +55,7 @@ class CallPlan:
     transfer: BlindTransfer | None = None
     patience_s: float | None = None
     said: tuple[tuple[str, str], ...] = ()
+    detour: bool = False
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ import structlog
 from billing.ports import Clock, Ids
 from billing.settings import AsteriskSettings
 from callctl.switches import asterisk_wire as wire
-from callctl.switches.ami import AmiCounters, AmiEvent, AmiLink, Reply, Request
+from callctl.switches.ami import AmiCounters, AmiEvent, AmiLink, Request
 from callctl.switches.asterisk_calls import CallTable, TrackedCall
 from callctl.switches.base import (
     CallAnswered,
@@ -361,12 +361,12 @@ class AsteriskSwitch:
             keys = [call.key for call in self._calls.ending_with(uniqueid)]
             if not keys:
                 return
-            requests = [self.link.send("Status", _status_of(uniqueid), tail=wire.ASKED)]
+            requests = [self.link.send("Status", wire.status_of(uniqueid), tail=wire.ASKED)]
             requests += [self._ask_note(key) for key in keys]
             status, *notes = [await self.link.answer(request) for request in requests]
-            if not status.ok and _says_gone(status):
+            if not status.ok and wire.says_gone(status):
                 for key, reply in zip(keys, notes, strict=True):
-                    self._end(key, uniqueid, _note_in(reply), event)
+                    self._end(key, uniqueid, wire.note_in(reply), event)
                 return
             if pause_s is not None:
                 await asyncio.sleep(pause_s)
@@ -408,9 +408,9 @@ class AsteriskSwitch:
 
     async def _channel(self, uniqueid: str) -> wire.ChannelState | None:
         """Ask for one channel; None: it is gone. Raises `SwitchUnavailable`, `HostileText`."""
-        reply = await self.link.ask("Status", _status_of(uniqueid), tail=wire.ASKED)
+        reply = await self.link.ask("Status", wire.status_of(uniqueid), tail=wire.ASKED)
         if not reply.ok or not reply.items:
-            if _says_gone(reply) or reply.ok:
+            if wire.says_gone(reply) or reply.ok:
                 return None
             raise SwitchUnavailable(f"Status: {reply.get('message')}")
         channel = wire.parse_channel(reply.items[0])
@@ -449,7 +449,7 @@ class AsteriskSwitch:
         reply = await self.link.answer(self._ask_note(key))
         if not reply.ok and "not found" not in reply.get("message"):
             raise SwitchUnavailable(f"DBGet: {reply.get('message')}")
-        return _note_in(reply)
+        return wire.note_in(reply)
 
     async def _find_leg(self, call: TrackedCall) -> str:
         """Return the billed channel, from memory or from the switch's note; "" where there is none."""
@@ -469,7 +469,7 @@ class AsteriskSwitch:
             return Outcome.UNKNOWN
         if reply.ok:
             return Outcome.DONE
-        if _says_gone(reply):
+        if wire.says_gone(reply):
             return Outcome.GONE
         log.error("asterisk_command_failed", switch=self.name, action=action, why=reply.get("message")[:200])
         return Outcome.UNKNOWN
@@ -493,25 +493,6 @@ class AsteriskSwitch:
     def _offer(self, call: LiveCall) -> CallOffered:
         at = self._switch_now()
         return CallOffered(call.call_id, at, call.direction, call.account_code, call.caller, call.callee)
-
-
-def _status_of(uniqueid: str) -> list[tuple[str, str]]:
-    return [("Channel", uniqueid), ("Variables", ",".join(wire.ASKED))]
-
-
-def _says_gone(reply: Reply) -> bool:
-    message = reply.get("message")
-    return not reply.ok and ("No such channel" in message or "does not exist" in message or "not up" in message)
-
-
-def _note_in(reply: Reply) -> wire.Note | None:
-    """Return the note of a DBGet; one that cannot be read counts as none."""
-    values = [value for item in reply.items for name, value in item if name == "Val"]
-    if len(values) != 1:
-        return None
-    with contextlib.suppress(wire.HostileText):
-        return wire.parse_note(values[0])
-    return None
 
 
 def _seconds(limit_s: float) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from callctl.switches.ami import Lines, identity
+from callctl.switches.ami import Lines, Reply, identity
 from callctl.switches.base import Direction, LiveCall, SwitchRecord
 
 ASKED = (
@@ -32,6 +33,7 @@ UNHEARD_CAUSES = frozenset({0, 16, 18, 19, 127})
 """What a call that rang in vain may end with: other causes tell that it failed."""
 
 NORMAL_CLEARING = 16
+GONE = ("No such channel", "does not exist", "not up", "Channel not found")
 UNSET = ("", "(null)")
 UNIQUEID = re.compile(r"[A-Za-z0-9_.-]{1,80}\Z")
 CALL_KEY = re.compile(r"([A-Za-z0-9_.-]{1,80})(~[1-9][0-9]{0,5})?\Z")
@@ -250,3 +252,24 @@ def live_calls(switch: str, channels: Iterable[ChannelState]) -> list[LiveCall]:
                 limit_s=None,
             )
     return list(calls.values())
+
+
+def status_of(uniqueid: str) -> list[tuple[str, str]]:
+    """Return the fields of a `Status` of one channel."""
+    return [("Channel", uniqueid), ("Variables", ",".join(ASKED))]
+
+
+def says_gone(reply: Reply) -> bool:
+    """Whether an action found no channel; each has its own words for it, `PlayDTMF` the last ones."""
+    message = reply.get("message")
+    return not reply.ok and any(words in message for words in GONE)
+
+
+def note_in(reply: Reply) -> Note | None:
+    """Return the note of a DBGet; one that cannot be read counts as none."""
+    values = [value for item in reply.items for name, value in item if name == "Val"]
+    if len(values) != 1:
+        return None
+    with contextlib.suppress(HostileText):
+        return parse_note(values[0])
+    return None

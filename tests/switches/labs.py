@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from random import Random
 from typing import TypeVar
 
@@ -16,13 +17,14 @@ from billing.settings import AsteriskSettings, FreeswitchSettings
 from callctl.simulator.asterisk import CONTROLLER, SimulatedAsterisk
 from callctl.simulator.calls import SimulatedCall, SimulatedSwitch
 from callctl.simulator.freeswitch import PASSWORD, SimulatedFreeswitch
-from callctl.simulator.plans import CallPlan
+from callctl.simulator.plans import BlindTransfer, CallFacts, CallPlan, Side, Then
 from callctl.switches.asterisk import AsteriskSwitch
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, LinkUp, Switch, SwitchEvent
 from callctl.switches.freeswitch import FreeSwitch
 
 Event = TypeVar("Event", bound=SwitchEvent)
 PATIENCE_S = 8.0
+EXACT = timedelta(milliseconds=50)  # the adapter's times are the switch's own, not the reader's
 
 
 @dataclass
@@ -146,3 +148,47 @@ async def freeswitch_lab(*, latency_s: float = 0.02) -> AsyncIterator[Lab]:
             yield Lab(switch, sim, told, FREESWITCH_WORDS, late_s=2.0)
         finally:
             await switch.stop()
+
+
+LABS = {"asterisk": asterisk_lab, "freeswitch": freeswitch_lab}
+
+
+def plan(
+    *,
+    account_code: str = "acme",
+    detour: bool = False,
+    callee: str = "4912345",
+    then: Then = Then.ANSWER,
+    ring_s: float = 0.03,
+    talk_s: float = 30.0,
+    hung_up_by: Side = Side.CALLER,
+    transfer: BlindTransfer | None = None,
+    inbound: bool = False,
+    patience_s: float | None = None,
+) -> CallPlan:
+    """Return a call of 100 that talks for long, but for what is said."""
+    return CallPlan(
+        account_code=account_code,
+        caller="100",
+        detour=detour,
+        callee=callee,
+        then=then,
+        ring_s=ring_s,
+        talk_s=talk_s,
+        hung_up_by=hung_up_by,
+        transfer=transfer,
+        inbound=inbound,
+        patience_s=patience_s,
+    )
+
+
+def near(told: datetime | None, true: datetime | None, within: timedelta = EXACT) -> bool:
+    """Whether a time that was told is the true one."""
+    return told is not None and true is not None and abs(told - true) <= within
+
+
+def talked_s(facts: CallFacts) -> float:
+    """Return how long the people of a leg talked."""
+    assert facts.answered_at is not None
+    assert facts.ended_at is not None
+    return (facts.ended_at - facts.answered_at).total_seconds()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
 
 import pytest
 
-from callctl.simulator.plans import BlindTransfer, CallFacts, CallPlan, Side, Then
+from callctl.simulator.plans import Side, Then
 from callctl.switches.base import (
     CallAnswered,
     CallEnded,
@@ -20,52 +19,15 @@ from callctl.switches.base import (
     Refusal,
     SwitchUnavailable,
 )
-from tests.switches.labs import Lab, asterisk_lab, freeswitch_lab
+from tests.switches.labs import LABS, Lab, near, plan, talked_s
 
-EXACT = timedelta(milliseconds=50)  # the adapter's times are the switch's own, not the reader's
 NO_MONEY = Refusal(code="no_money", sip_status=402, cause=21)
-LABS = {"asterisk": asterisk_lab, "freeswitch": freeswitch_lab}
 
 
 @pytest.fixture(params=LABS)
 async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
     async with LABS[request.param]() as linked:
         yield linked
-
-
-def plan(
-    *,
-    callee: str = "4912345",
-    then: Then = Then.ANSWER,
-    ring_s: float = 0.03,
-    talk_s: float = 30.0,
-    hung_up_by: Side = Side.CALLER,
-    transfer: BlindTransfer | None = None,
-    inbound: bool = False,
-    patience_s: float | None = None,
-) -> CallPlan:
-    return CallPlan(
-        account_code="acme",
-        caller="100",
-        callee=callee,
-        then=then,
-        ring_s=ring_s,
-        talk_s=talk_s,
-        hung_up_by=hung_up_by,
-        transfer=transfer,
-        inbound=inbound,
-        patience_s=patience_s,
-    )
-
-
-def near(told: datetime | None, true: datetime | None, within: timedelta = EXACT) -> bool:
-    return told is not None and true is not None and abs(told - true) <= within
-
-
-def talked_s(facts: CallFacts) -> float:
-    assert facts.answered_at is not None
-    assert facts.ended_at is not None
-    return (facts.ended_at - facts.answered_at).total_seconds()
 
 
 # --- the life of a call
@@ -427,40 +389,6 @@ async def test_an_end_that_was_never_told_is_in_the_record(lab: Lab) -> None:
 async def test_a_call_that_never_was_has_no_record(lab: Lab) -> None:
     """None, not an error."""
     assert await lab.switch.record_of(f"{lab.switch.name}:1.1") is None
-
-
-# --- transfers
-
-
-@pytest.mark.parametrize("by", [Side.CALLER, Side.CALLEE])
-async def test_a_transfer_is_a_call_of_its_own(lab: Lab, by: Side) -> None:
-    """It is offered under an id nobody had, paid by the same account; each leg ends once, with its own times."""
-    transfer = BlindTransfer(by=by, after_s=0.1, to="4988888", ring_s=0.03, talk_s=0.2)
-    call, first_id = await lab.answered(plan(transfer=transfer))
-    second_id = await lab.transferred(call)
-    offer = lab.told.of(CallOffered, second_id)[0]
-    assert second_id != first_id
-    assert (offer.account_code, offer.callee, offer.direction) == ("acme", "4988888", Direction.OUTBOUND)
-    waiting = {live.call_id: live.waiting for live in await lab.switch.live_calls()}
-    assert waiting[second_id]
-    assert (first_id in waiting) == (by is Side.CALLER)
-    await lab.switch.admit(second_id, grant_s=60, ring_s=30)
-    await call.over()
-    first, second = await lab.ended(first_id), await lab.ended(second_id)
-    assert near(first.at, call.legs[0].ended_at)
-    assert near(second.at, call.legs[1].ended_at)
-    assert near(second.answered_at, call.legs[1].answered_at)
-
-
-async def test_the_limit_of_a_transferred_leg_still_ends_it(lab: Lab) -> None:
-    """The carrier leg that lives on after its caller left keeps the limit that its money paid for."""
-    transfer = BlindTransfer(by=Side.CALLER, after_s=0.1, to="4988888", ring_s=0.03, talk_s=30)
-    call, first_id = await lab.answered(plan(transfer=transfer), grant_s=0.6)
-    await lab.switch.admit(await lab.transferred(call), grant_s=None, ring_s=30)
-    await call.over()
-    assert call.legs[0].ended_by_limit
-    assert abs(talked_s(call.legs[0]) - 0.6) < 0.1
-    await lab.ended(first_id)
 
 
 # --- many

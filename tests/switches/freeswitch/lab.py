@@ -133,6 +133,7 @@ password = "{login.secret}"
             "TRUNK_PORT": self.trunk_port,
             "CARRIER": f"{self.carrier_host}:5060",
             "PEER": ":".join(map(str, self.peer.sip if self.peer else (self.carrier_host, 5060))),
+            "MEDIA": self.media_host,
             "RTP_START": 10000 + self.sip_port % 20000 // 2 * 2,
             "CORE_DB": self._folder("db") / "core.db",
             "LOG_LEVEL": "info" if self.verbose else "warning",

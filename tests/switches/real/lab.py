@@ -158,6 +158,11 @@ class Lab(ABC):
         return self._host(CARRIER_HOST)
 
     @property
+    def media_host(self) -> str:
+        """Return where the switch takes media: an address of its own, so that no two labs want the same ports."""
+        return self._host(CARRIER_HOST - 2)
+
+    @property
     def bare_host(self) -> str:
         """Return the address of a caller whose calls go straight to the carrier, past every controller."""
         return self._host(CARRIER_HOST - 1)

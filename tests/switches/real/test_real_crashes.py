@@ -17,46 +17,47 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_controller_killed_with_calls_up(own_world: World) -> None:
     """Calls that live are adopted and go on; those that ended are billed by the switch's own note."""
     world = own_world
-    lives, ends, short = await world.customer("1"), await world.customer("1"), await world.customer("0.02")
-    await world.start_controller(slice_s=6, renew_before_s=2.0)
+    lives, ends, short = await world.customer("1"), await world.customer("1"), await world.customer("0.05")
+    # The slice gives the next controller its time to start, on a slow machine too; the call that lives outlasts it.
+    await world.start_controller(slice_s=14, renew_before_s=2.0)
     calls = [
-        asyncio.create_task(world.call(lives, number("49", Carrier.ANSWERS, target="5101"), hold_ms=8300)),
-        asyncio.create_task(world.call(ends, number("49", Carrier.ANSWERS, target="5102"), hold_ms=2200)),
+        asyncio.create_task(world.call(lives, number("49", Carrier.ANSWERS, target="5101"), hold_ms=16300)),
+        asyncio.create_task(world.call(ends, number("49", Carrier.ANSWERS, target="5102"), hold_ms=5200)),
         asyncio.create_task(world.call(short, number("49", Carrier.ANSWERS, target="5103"))),
     ]
     for one in (lives, ends, short):
         await world.talking(one)
     await world.stop_controller(signal.SIGKILL)
-    await asyncio.sleep(2)
+    over, cut = [run.only for run in await asyncio.gather(*calls[1:])]
     assert len(await world.credit.holds()) == 3
-    await world.start_controller(slice_s=6, renew_before_s=2.0)
-    long, over, cut = [run.only for run in await asyncio.gather(*calls)]
+    await world.start_controller(slice_s=14, renew_before_s=2.0)
+    long = (await calls[0]).only
     assert long.bye_sent
-    assert -0.1 < cut.talk_s - 2 < world.lab.late_s
+    assert -0.1 < cut.talk_s - 5 < world.lab.late_s
     first, second, third = await world.cdr(lives), await world.cdr(ends), await world.cdr(short)
     assert (first.cost_micros, second.cost_micros, third.cost_micros) == tuple(
-        seconds * PER_SECOND for seconds in (9, 3, 2)
+        seconds * PER_SECOND for seconds in (17, 6, 5)
     )
     assert not any(cdr.estimated for cdr in (first, second, third))
     assert abs(second.talk_ms - over.talk_s * 1000) < 100
-    assert [world.balance(one) for one in (lives, ends, short)] == [910_000, 970_000, 0]
+    assert [world.balance(one) for one in (lives, ends, short)] == [830_000, 940_000, 0]
 
 
 async def test_deadline_holds_without_a_controller(own_world: World) -> None:
     """A dead controller gives no call away: the switch itself ends it when the time paid for is over."""
     world = own_world
     one = await world.customer("1")
-    await world.start_controller(slice_s=3, renew_before_s=0.5)
+    await world.start_controller(slice_s=6, renew_before_s=0.5)
     called = number("49", Carrier.ANSWERS, target="5201")
     running = asyncio.create_task(world.call(one, called))
     await world.talking(one)
     await world.stop_controller(signal.SIGKILL)
     run = await running
-    assert 2.9 < run.only.talk_s < 3 + world.lab.late_s
+    assert 5.9 < run.only.talk_s < 6 + world.lab.late_s
     assert not world.carrier.dialogs(called)[0].bye_sent
     await world.start_controller()
     cdr = await world.cdr(one)
-    assert (cdr.cost_micros, cdr.estimated, cdr.hung_up_by) == (3 * PER_SECOND, False, "switch")
+    assert (cdr.cost_micros, cdr.estimated, cdr.hung_up_by) == (6 * PER_SECOND, False, "switch")
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
@@ -104,7 +105,7 @@ async def test_link_cut_for_twenty_seconds_while_calls_end(own_world: World) -> 
         await cable.mend()
         over, long, broke = [run.only for run in await asyncio.gather(*calls)]
         assert long.bye_sent
-        assert abs(broke.talk_s - 5) < 1
+        assert -0.1 < broke.talk_s - 5 < world.lab.late_s
         first, second, third = await world.cdr(ends), await world.cdr(lives), await world.cdr(short)
         assert (first.cost_micros, second.cost_micros, third.cost_micros) == tuple(
             seconds * PER_SECOND for seconds in (5, 25, 5)

@@ -27,7 +27,7 @@ async def talking(world: World, one: Customer, called: str) -> AsyncIterator[tup
     media: asyncio.Task[None] | None = None
     try:
         leg = await telephone.call(called, rtp=rtp)
-        media = asyncio.create_task(ear.keep_silent_into((world.lab.sip[0], leg.media_port)))
+        media = asyncio.create_task(ear.keep_silent_into((world.lab.media_host, leg.media_port)))
         yield telephone, leg
     finally:
         if media is not None:

@@ -27,7 +27,7 @@ async def test_the_caller_is_warned(world: World, events: bool) -> None:
     try:
         leg = await telephone.call(number("49", Carrier.ANSWERS, target="7501"), rtp=port, events=events)
         answered = loop.time()
-        talking = asyncio.create_task(ear.keep_silent_into((world.lab.sip[0], leg.media_port)))
+        talking = asyncio.create_task(ear.keep_silent_into((world.lab.media_host, leg.media_port)))
         await asyncio.wait_for(leg.ended.wait(), 20)
         ended = loop.time()
         talking.cancel()
