@@ -1,8 +1,12 @@
 """Commissions: what an account earns of what it brings in, booked once for each month that is over.
 
 The payer is whoever stands right above: the operator, whose expense it is, or a reseller, out of its own money. The
-base is what the account's calls of the month were charged, or what was left of it after what those calls cost the
-payer; calls whose cost nobody knows earn no commission of the margin. The amount is cut to a micro-unit, never up.
+base is what the account's calls of the month came to, or what was left of it after what those calls cost the payer
+(`billing.commission_base`); calls whose cost nobody knows earn no commission of the margin. The amount is cut to a
+micro-unit, never up.
+
+Calls are corrected also after their month was booked. So each month that is booked takes in what became of those booked
+before: what they earn by now, less what was booked for them. What was booked too much waits for months that earn.
 """
 
 from __future__ import annotations
@@ -13,24 +17,21 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import func
-from sqlalchemy import select as rows_of
-from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from billing import audit
 from billing.account_changes import lock_account
 from billing.adjustments import lacking, money_wallet
 from billing.chart import ledger_account
+from billing.commission_base import Terms, base_of, corrected_since
 from billing.errors import NotFound, Refused
 from billing.ledger import Applied, Entry, lock_wallets, post
 from billing.models import (
     Account,
     AccountKind,
     AccountStatus,
-    CallCost,
-    Charge,
     Commission,
+    CommissionMonth,
     CommissionOf,
     WalletKind,
 )
@@ -54,11 +55,17 @@ class CommissionView:
 
 @dataclass(frozen=True, slots=True)
 class Earned:
-    """What a month earned. `calls` are those that count; `without_cost` those whose cost nobody knows."""
+    """What a month earns. `calls` are those that count; `without_cost` those whose cost nobody knows.
+
+    `earlier_micros`: what is still due of months booked before, or was booked too much (below 0), because their calls
+    were corrected since. `amount_micros` is both together, never below 0.
+    """
 
     calls: int
     without_cost: int
     base_micros: int
+    earned_micros: int
+    earlier_micros: int
     amount_micros: int
 
 
@@ -69,6 +76,7 @@ class PaidOut:
     account_id: int
     month: str
     base_micros: int
+    earlier_micros: int
     amount_micros: int
     replayed: bool
     applied: tuple[Applied, ...]
@@ -121,8 +129,10 @@ def set_commission(
     session.flush()
 
 
-def list_commissions(session: Session, *, after_id: int = 0, most: int = 1000) -> list[CommissionView]:
-    """Return a page of commissions in order of account."""
+def list_commissions(
+    session: Session, *, payer_id: int | None = None, after_id: int = 0, most: int = 1000
+) -> list[CommissionView]:
+    """Return a page of commissions in order of account: all, or those that one account pays."""
     asked = (
         select(Commission, Account)
         .join(Account, col(Account.id) == col(Commission.account_id))
@@ -130,10 +140,18 @@ def list_commissions(session: Session, *, after_id: int = 0, most: int = 1000) -
         .order_by(col(Commission.account_id))
         .limit(most)
     )
+    if payer_id is not None:
+        asked = asked.where(Account.parent_id == payer_id)
     return [
         CommissionView(one.account_id, account.name, account.currency, one.basis, percent_of(one.ppm))
         for one, account in session.exec(asked)
     ]
+
+
+def booked_months(session: Session, account_id: int, *, most: int = 12) -> list[CommissionMonth]:
+    """Return the months that were booked for an account, newest first."""
+    asked = select(CommissionMonth).where(CommissionMonth.account_id == account_id)
+    return list(session.exec(asked.order_by(col(CommissionMonth.month).desc()).limit(most)))
 
 
 def percent_of(ppm: int) -> str:
@@ -144,7 +162,7 @@ def percent_of(ppm: int) -> str:
 def earned(session: Session, account_id: int, month: str) -> Earned:
     """Return what a month earned an account. Raises `NotFound` for the account or where it has no commission."""
     account, commission, above = _terms(session, account_id)
-    return _earned(session, account, commission, above, month_of(month, account.timezone))
+    return _earned(session, account, commission, above, month_of(month, account.timezone))[0]
 
 
 def pay_commission(
@@ -171,14 +189,22 @@ def pay_commission(
     name = operation or operation_of(account_id, month)
 
     def do() -> tuple[dict[str, Any], tuple[Applied, ...]]:
-        found = _earned(session, account, commission, above, period)
-        outcome = {"base_micros": found.base_micros, "amount_micros": found.amount_micros}
+        # One month after the other: two at once would both take in the same corrections.
+        session.exec(select(Commission).where(Commission.id == commission.id).with_for_update()).one()
+        found, recounted = _earned(session, account, commission, above, period)
+        outcome = {
+            "base_micros": found.base_micros,
+            "earlier_micros": found.earlier_micros,
+            "amount_micros": found.amount_micros,
+        }
         if not found.amount_micros:
+            _count(session, account, commission, above, period, found, recounted, now)
             return outcome, ()
         source, target = source_wallet(session, account, above), money_wallet(session, account)
         purses = lock_wallets(session, sorted([source, target]))
         if above.kind is not AccountKind.OPERATOR and (says := lacking(session, {source: found.amount_micros}, purses)):
             return {"refused": f"{says} for this commission"}, ()
+        _count(session, account, commission, above, period, found, recounted, now)
         _, applied = post(
             session,
             [Entry(source, -found.amount_micros, hold), Entry(target, found.amount_micros)],
@@ -203,6 +229,7 @@ def pay_commission(
         account_id,
         month,
         int(done.facts["base_micros"]),
+        int(done.facts.get("earlier_micros", 0)),
         int(done.facts["amount_micros"]),
         done.replayed,
         done.applied,
@@ -232,34 +259,58 @@ def _terms(session: Session, account_id: int) -> tuple[Account, Commission, Acco
     return account, commission, above
 
 
-def _earned(session: Session, account: Account, commission: Commission, above: Account, period: Period) -> Earned:
-    own = (
-        col(Charge.account_id) == account.id,
-        col(Charge.ended_at) >= period.since,
-        col(Charge.ended_at) < period.until,
-        col(Charge.currency) == account.currency,
+Recounted = list[tuple[CommissionMonth, int]]
+"""Months booked before, with what they earn by now."""
+
+
+def _earned(
+    session: Session, account: Account, commission: Commission, above: Account, period: Period
+) -> tuple[Earned, Recounted]:
+    base = base_of(session, Terms(account, above, commission.basis, period.since, period.until))
+    earned_micros = part_of(base.micros, commission.ppm)
+    before = list(session.exec(select(CommissionMonth).where(CommissionMonth.account_id == account.id)))
+    recounted = [(row, _by_now(session, account, row)) for row in corrected_since(session, before)]
+    by_now = sum(row.earned_micros for row in before) + sum(now - row.earned_micros for row, now in recounted)
+    earlier = by_now - sum(row.paid_micros for row in before)
+    due = max(earned_micros + earlier, 0)
+    return Earned(base.calls, base.without_cost, base.micros, earned_micros, earlier, due), recounted
+
+
+def _by_now(session: Session, account: Account, row: CommissionMonth) -> int:
+    payer = session.exec(select(Account).where(Account.id == row.payer_id)).one()
+    return part_of(base_of(session, Terms(account, payer, row.basis, row.since, row.until)).micros, row.ppm)
+
+
+def _count(  # noqa: PLR0917 - private, one month as it is booked
+    session: Session,
+    account: Account,
+    commission: Commission,
+    above: Account,
+    period: Period,
+    found: Earned,
+    recounted: Recounted,
+    now: datetime,
+) -> None:
+    """Write down what a month earned and what is booked with it, and what became of those before."""
+    for row, by_now in recounted:
+        row.earned_micros, row.counted_at = by_now, now
+    session.add(
+        CommissionMonth(
+            account_id=account.id or 0,
+            month=period.name,
+            payer_id=above.id or 0,
+            basis=commission.basis,
+            ppm=commission.ppm,
+            since=period.since,
+            until=period.until,
+            earned_micros=found.earned_micros,
+            paid_micros=found.amount_micros,
+            counted_at=now,
+        )
     )
-    total = rows_of(func.count(), func.coalesce(func.sum(Charge.amount_micros), 0)).where(*own)
-    calls, revenue = session.execute(total).one()
-    if commission.basis is CommissionOf.REVENUE:
-        return _share(commission, int(calls), 0, int(revenue))
-    if above.kind is AccountKind.OPERATOR:
-        cost: Any = CallCost
-        asked = rows_of(func.count(), func.coalesce(func.sum(col(Charge.amount_micros) - cost.amount_micros), 0)).join(
-            cost, (cost.call_id == col(Charge.call_id)) & (cost.currency == col(Charge.currency))
-        )
-    else:
-        cost = aliased(Charge)
-        asked = rows_of(func.count(), func.coalesce(func.sum(col(Charge.amount_micros) - cost.amount_micros), 0)).join(
-            cost,
-            (cost.call_id == col(Charge.call_id))
-            & (cost.level == col(Charge.level) + 1)
-            & (cost.currency == col(Charge.currency)),
-        )
-    known, margin = session.execute(asked.where(*own)).one()
-    return _share(commission, int(known), int(calls) - int(known), int(margin))
+    session.flush()
 
 
-def _share(commission: Commission, calls: int, without_cost: int, base_micros: int) -> Earned:
+def part_of(base_micros: int, ppm: int) -> int:
     """Cut to a micro-unit; a loss earns nothing and owes nothing."""
-    return Earned(calls, without_cost, base_micros, max(base_micros, 0) * commission.ppm // WHOLE)
+    return max(base_micros, 0) * ppm // WHOLE

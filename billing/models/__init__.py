@@ -20,7 +20,7 @@ from billing.models.carriers import (
     MinMargin,
     Route,
 )
-from billing.models.commissions import Commission, CommissionOf
+from billing.models.commissions import Commission, CommissionMonth, CommissionOf
 from billing.models.events import (
     Channel,
     Delivery,
@@ -132,6 +132,7 @@ __all__ = [
     "Charge",
     "ChargeUse",
     "Commission",
+    "CommissionMonth",
     "CommissionOf",
     "Correction",
     "DeckUpload",

@@ -129,10 +129,12 @@ def _tell(told: list[dict[str, Any]], month: str, *, dry_run: bool) -> None:
     if not told:
         say(f"No commission for {month}.", style="dim")
         return
-    made = table("account", "of", "commission", "", right=("of", "commission"))
+    made = table(
+        "account", "of", "corrected earlier", "commission", "", right=("of", "corrected earlier", "commission")
+    )
     for one in told:
         state = "would be booked" if dry_run else "booked before" if one["replayed"] else "booked"
-        row(made, (one["account"], one["base"], f"{one['amount']} {one['currency']}", state))
+        row(made, (one["account"], one["base"], one["earlier"], f"{one['amount']} {one['currency']}", state))
     people().print(made)
 
 
@@ -140,6 +142,7 @@ def _facts(account: str, currency: str, done: PaidOut | Earned) -> dict[str, Any
     return {
         "account": account,
         "base": format_amount(done.base_micros),
+        "earlier": format_amount(done.earlier_micros),
         "amount": format_amount(done.amount_micros),
         "currency": currency,
         "replayed": done.replayed if isinstance(done, PaidOut) else False,

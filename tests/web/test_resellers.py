@@ -33,7 +33,7 @@ from billing.tariff_owners import own_tariff
 from billing.tariffs import add_tariff, import_rates
 from rating.tariff import Rounding
 from tests.web.conftest import Visitor
-from tests.web.world import NOON, RATE, World
+from tests.web.world import NOON, RATE, World, add_record
 from web.app import create_app
 
 OPERATOR, BLUEBIRD, ANNA, COPPER, DELTA = 1, 2, 3, 4, 5
@@ -304,3 +304,48 @@ def test_a_reseller_sets_what_is_its_own_to_set(blue: Visitor) -> None:
     for field, value in (("credit_limit", "1000"), ("max_day", ""), ("tariff", ""), ("name", "Other")):
         assert blue.submit(f"/accounts/{BLUEBIRD}/settings", **{field: value}).status_code == 403
     assert kept(blue) == before
+
+
+def test_a_reseller_gives_and_books_commissions_of_its_own(blue: Visitor) -> None:
+    """10 % of Anna's 1.23 of November, out of Bluebird's money, once; a stranger's account does not exist."""
+    with work(blue.world.engine) as session:
+        add_record(session, blue.world, 1, "Anna's Bakery")
+    assert "Nobody earns a commission" in blue.get("/commissions").text
+    assert blue.submit("/commissions", account="Anna's Bakery", percent="10", of="revenue").status_code == 303
+    page = blue.get("/commissions?month=2026-11").text
+    assert "0.123" in page
+    assert "Delta" not in page
+    blue.world.clock.move(10 * 86_400)
+    blue.log_in("blue")
+    before = blue.world.balance("Bluebird Voice")
+    for says in ("1 commission of 2026-11 booked", "booked before"):
+        answer = blue.submit("/commissions/pay", month="2026-11")
+        assert says in blue.get(answer.headers["location"]).text
+    assert blue.world.balance("Anna's Bakery") == 25_123_000
+    assert blue.world.balance("Bluebird Voice") == before - 123_000
+    kept_before = kept(blue)
+    for fields, says in (
+        ({"account": "Delta Logistics", "percent": "10"}, "there is no account"),
+        ({"account": "Bluebird Voice", "percent": "10"}, ""),
+        ({"account": "Anna's Bakery", "percent": "101"}, "up to 100 percent"),
+        ({"account": "Anna's Bakery", "percent": "much"}, "up to 100 percent"),
+    ):
+        answer = blue.submit("/commissions", of="revenue", **fields)
+        assert answer.status_code in {403, 422}, fields
+        assert says in answer.text
+    assert blue.submit(f"/commissions/{DELTA}/end").status_code == 404
+    assert kept(blue) == kept_before
+    assert blue.submit(f"/commissions/{ANNA}/end").status_code == 303
+    assert "Nobody earns a commission" in blue.get("/commissions").text
+
+
+def test_a_customer_comes_to_its_account(blue: Visitor) -> None:
+    """A customer's first page is its own account, under names that fit; it sees no screen for those who sell."""
+    blue.cookies.clear()
+    blue.log_in("anna")
+    assert blue.get("/").headers["location"] == f"/accounts/{ANNA}"
+    page = blue.get(f"/accounts/{ANNA}").text
+    assert "My account" in page
+    assert "What calls cost" in page
+    for screen in ('href="/vouchers"', 'href="/commissions"', 'href="/fraud"', "/settings", "New account"):
+        assert screen not in page, screen

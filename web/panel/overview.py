@@ -67,7 +67,8 @@ async def figures(panel: Panel) -> dict[str, Any]:
 async def overview_page(request: Request, principal: Inside) -> Response:
     """Show the overview; its figures renew themselves. They are the operator's: others begin with their accounts."""
     if not principal.may("books:read"):
-        return RedirectResponse("/accounts", 303)
+        home = "/accounts" if principal.sells else f"/accounts/{principal.reach.account_id}"
+        return RedirectResponse(home, 303)
     panel = panel_of(request)
     last = await run_in_threadpool(_last_check, panel)
     return show(request, principal, "overview.html", answer=last, busy=False, **await figures(panel))

@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from billing import second_factor, users
 from billing.access import ROLES, Reach, Role, covers, reach_of, role_of
 from billing.brands import brand_for
-from billing.models import User, UserSession
+from billing.models import AccountKind, User, UserSession
 from billing.store import reading
 from web.context import Panel, panel_of
 from web.security.origin import csrf_matches, same_origin
@@ -57,6 +57,11 @@ class Principal:
     def sees_all(self) -> bool:
         """Whether they see the whole tree."""
         return self.reach.whole
+
+    @property
+    def sells(self) -> bool:
+        """Whether they may have customers: all but a customer's people."""
+        return self.reach.kind is not AccountKind.CUSTOMER
 
     def may(self, scope: str) -> bool:
         """Return whether this person may do a thing; templates ask it before they show a button."""
