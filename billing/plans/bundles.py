@@ -19,7 +19,7 @@ from billing import audit, outbox
 from billing.catalogue import bump_catalogue
 from billing.chart import ledger_account
 from billing.credit.store import CreditStore
-from billing.errors import Refused
+from billing.errors import NotFound, Refused
 from billing.ledger import Applied, Entry, lock_wallets, post
 from billing.models import SECONDS, Bundle, Wallet, WalletKind, id_of
 from billing.operations import Outcome, once
@@ -114,6 +114,34 @@ def give_bundle(
 
     body = ["bundle", id_of(owner), name, seconds, scope, priority, expires_at.isoformat() if expires_at else None]
     return once(session, operation, body, do, now=now)
+
+
+def end_bundle(session: Session, account: str, wallet_id: int, *, actor: str, now: datetime) -> bool:
+    """Let a bundle expire now; what calls hold of it they may use up, the rest is breakage soon after.
+
+    False where it had expired already. Raises `NotFound`, also for a bundle of another account.
+    """
+    owner = find_owner(session, account)
+    asked = select(Bundle).where(Bundle.wallet_id == wallet_id, Bundle.account_id == owner.id).with_for_update()
+    bundle = session.exec(asked).one_or_none()
+    if bundle is None:
+        raise NotFound(f"{account!r} has no such bundle")
+    if bundle.expired_at is not None or (bundle.expires_at is not None and bundle.expires_at <= now):
+        return False
+    before, bundle.expires_at = bundle.expires_at, now
+    session.flush()
+    audit.record(
+        session,
+        actor=actor,
+        action="bundle.end",
+        subject=f"account:{owner.id}",
+        before={"bundle": bundle.name, "wallet_id": wallet_id, "expires_at": before.isoformat() if before else None},
+        after={"expires_at": now.isoformat()},
+        now=now,
+    )
+    session.flush()
+    bump_catalogue(session)
+    return True
 
 
 def list_bundles(session: Session, account: str) -> list[BundleView]:
