@@ -174,6 +174,15 @@ def list_deliveries(
     return list(session.exec(asked.order_by(col(Delivery.id).desc()).limit(most)).all())
 
 
+def find_delivery(session: Session, delivery_id: int) -> tuple[Delivery, Event]:
+    """Return one delivery with its event. Raises `NotFound`."""
+    asked = select(Delivery, Event).join(Event, col(Event.id) == col(Delivery.event_id))
+    found = session.exec(asked.where(Delivery.id == delivery_id)).one_or_none()
+    if found is None:
+        raise NotFound(f"there is no delivery {delivery_id}")
+    return found
+
+
 def count_dead(session: Session) -> int:
     """Return how many deliveries were given up and wait for a person."""
     asked = (

@@ -27,6 +27,7 @@ AT_ONCE = 5_000
 ALERTS = "fraud."
 """What the kinds of the guard's alerts begin with."""
 _PREFIX = re.compile(r"[0-9]{2,32}")
+_LABEL = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,24 @@ def end_rule(session: Session, rule_id: int, *, actor: str, now: datetime) -> bo
     return True
 
 
-def list_rules(session: Session, *, account_ids: Collection[int] | None = None, ended: bool = False) -> list[FraudRule]:
-    """Return rules in order of number, those of these accounts or all."""
-    asked = select(FraudRule).order_by(col(FraudRule.id))
+def find_rule(session: Session, rule_id: int) -> FraudRule:
+    """Return a rule, ended or not. Raises `NotFound`."""
+    rule = session.get(FraudRule, rule_id)
+    if rule is None:
+        raise NotFound(f"there is no rule {rule_id}")
+    return rule
+
+
+def list_rules(
+    session: Session,
+    *,
+    account_ids: Collection[int] | None = None,
+    ended: bool = False,
+    after_id: int = 0,
+    most: int | None = None,
+) -> list[FraudRule]:
+    """Return rules in order of number, those of these accounts or all; `most` of them behind number `after_id`."""
+    asked = select(FraudRule).where(col(FraudRule.id) > after_id).order_by(col(FraudRule.id)).limit(most)
     if account_ids is not None:
         asked = asked.where(col(FraudRule.account_id).in_(list(account_ids)))
     if not ended:
@@ -124,10 +140,8 @@ def replace_ranges(session: Session, ranges: Iterable[tuple[str, str]], *, actor
     """
     wanted: dict[str, str] = {}
     for number, (prefix, label) in enumerate(ranges, start=1):
-        digits = prefix.strip().removeprefix("+").replace(" ", "")
-        if not _PREFIX.fullmatch(digits):
-            raise Refused(f"range {number}: a range is 2 to 32 digits, not {prefix[:40]!r}")
-        wanted[digits] = " ".join(label.split())[:100]
+        digits, told = checked_range(prefix, label, f"range {number}: ")
+        wanted[digits] = told
         if len(wanted) > MOST_RANGES:
             raise Refused(f"the list has up to {MOST_RANGES} ranges")
     before = count_ranges(session)
@@ -146,6 +160,17 @@ def replace_ranges(session: Session, ranges: Iterable[tuple[str, str]], *, actor
     )
     bump_catalogue(session)
     return len(rows)
+
+
+def checked_range(prefix: str, label: str, place: str = "") -> tuple[str, str]:
+    """Return a range as it is kept: digits, and what it is. Raises `Refused`, with its place, for what is none."""
+    digits = prefix.strip().removeprefix("+").replace(" ", "")
+    if not _PREFIX.fullmatch(digits) or not digits.isascii():
+        raise Refused(f"{place}a range is 2 to 32 digits, not {prefix[:40]!r}")
+    told = " ".join(label.split())[:_LABEL]
+    if not told.isprintable():
+        raise Refused(f"{place}what a range is says printable text, not {told[:40]!r}")
+    return digits, told
 
 
 def count_ranges(session: Session) -> int:

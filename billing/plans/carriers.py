@@ -21,6 +21,7 @@ from rating.plans import check_percent
 class CarrierView:
     """A carrier as people see it."""
 
+    id: int
     name: str
     tariff: str
     currency: str
@@ -113,6 +114,17 @@ def list_carriers(session: Session) -> list[CarrierView]:
         routes.setdefault(carrier_id, []).append(prefix)
     listed = select(Carrier, Tariff).join(Tariff, col(Carrier.tariff_id) == col(Tariff.id)).order_by(col(Carrier.name))
     return [
-        CarrierView(carrier.name, tariff.name, tariff.currency, tuple(routes.get(carrier.id or 0, ())))
+        CarrierView(carrier.id or 0, carrier.name, tariff.name, tariff.currency, tuple(routes.get(carrier.id or 0, ())))
         for carrier, tariff in session.exec(listed)
     ]
+
+
+def find_carrier(session: Session, carrier_id: int) -> CarrierView:
+    """Return one carrier. Raises `NotFound`."""
+    asked = select(Carrier, Tariff).join(Tariff, col(Carrier.tariff_id) == col(Tariff.id))
+    found = session.exec(asked.where(Carrier.id == carrier_id)).one_or_none()
+    if found is None:
+        raise NotFound(f"there is no carrier {carrier_id}")
+    carrier, tariff = found
+    routes = select(Route.prefix).where(Route.carrier_id == carrier_id).order_by(col(Route.prefix))
+    return CarrierView(carrier_id, carrier.name, tariff.name, tariff.currency, tuple(session.exec(routes)))

@@ -70,6 +70,20 @@ def set_exchange(
     return True
 
 
+def newest_exchanges(
+    session: Session, *, from_currency: str = "", to_currency: str = "", before_id: int = 0, most: int = 100
+) -> list[ExchangeRate]:
+    """Return exchange rates in the order in which they were set, the newest first, before the number `before_id`."""
+    asked = select(ExchangeRate).order_by(col(ExchangeRate.id).desc()).limit(most)
+    if from_currency:
+        asked = asked.where(ExchangeRate.from_currency == from_currency)
+    if to_currency:
+        asked = asked.where(ExchangeRate.to_currency == to_currency)
+    if before_id:
+        asked = asked.where(col(ExchangeRate.id) < before_id)
+    return list(session.exec(asked))
+
+
 def list_exchanges(session: Session, *, most: int = 1000) -> list[ExchangeRate]:
     """Return the exchange rates, the latest of each pair first."""
     newest = col(ExchangeRate.at).desc()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from billing.accounts import find_account
 from billing.alerts import list_alerts
 from billing.chart import operator_id
 from billing.errors import CreditUnavailable
+from billing.fraud.ranges import read_ranges
 from billing.fraud.rules import (
     ALERTS,
     Wanted,
@@ -133,20 +133,8 @@ def import_ranges(
     shell = shell_of(ctx)
     if file.stat().st_size > MOST_FILE:
         raise Failed(f"{file} is larger than {MOST_FILE // 1024 // 1024} MB")
-    try:
-        text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Failed(f"{file} is no UTF-8 text") from None
-    lines = [line for line in csv.reader(text.splitlines()) if line and not line[0].lstrip().startswith("#")]
-    if lines and not any(char.isdigit() for char in lines[0][0]):
-        lines = lines[1:]  # a header
     with shell.work() as session:
-        known = replace_ranges(
-            session,
-            ((line[0], line[1] if len(line) > 1 else "") for line in lines),
-            actor=shell.actor,
-            now=shell.clock.now(),
-        )
+        known = replace_ranges(session, read_ranges(file.read_bytes()), actor=shell.actor, now=shell.clock.now())
     say(f"The list has {count(known, 'range')} now.")
 
 

@@ -31,15 +31,37 @@ BODIES: dict[str, Any] = {
     "add_topup": {"amount": "1.00"},
     "add_voucher_batch": {"name": "new", "number": 1, "worth": "1.00"},
     "redeem_voucher": {"code": "NONE"},
+    "set_limits": {"max_calls": 2},
+    "set_commission": {"basis": "revenue", "percent": "5"},
+    "pay_commission": {"month": "2026-10"},
+    "begin_rerating": {"since": "2026-11-01T00:00:00Z", "until": "2026-11-20T00:00:00Z", "reason": "test"},
+    "add_bundle": {"name": "300 minutes", "seconds": 18000, "prefixes": ["49"]},
+    "add_volume_plan": {"account_id": 3, "name": "flat", "prefixes": ["49"], "fair_s": 60000},
+    "set_exchange_rate": {"from_currency": "USD", "to_currency": "EUR", "value": "0.92"},
+    "add_carrier": {"name": "Transatlantic", "tariff": "delta special"},
+    "change_carrier": {"tariff": "delta special"},
+    "add_fraud_rule": {"kind": "spend_day", "action": "warn", "limit": "50.00"},
+    "replace_fraud_ranges": None,
+    "set_fraud_range": {"label": "test"},
 }
 """A body for each operation that takes one."""
 
-PATHS: dict[str, Any] = {"kind": "account_code", "value": "anna", "call_id": "pbx:1.1", "key_id": "callctl-none"}
+PATHS: dict[str, Any] = {
+    "kind": "account_code",
+    "value": "anna",
+    "call_id": "pbx:1.1",
+    "key_id": "callctl-none",
+    "month": "2026-10",
+    "prefix": "88213",
+}
 """What stands in a path where no number does."""
 
 QUERIES: dict[str, dict[str, Any]] = {"import_rates": {"tariff_id": 1}}
 """What must stand in a query."""
-RAW = {"import_rates": "prefix,destination,connect_fee,price\n49,Germany,0,0.60\n"}
+RAW = {
+    "import_rates": "prefix,destination,connect_fee,price\n49,Germany,0,0.60\n",
+    "replace_fraud_ranges": "88213,satellite\n",
+}
 """What is sent that is no JSON."""
 
 

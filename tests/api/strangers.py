@@ -6,6 +6,7 @@ names of their members. A kind that is not named here fails the walk: say whose 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from sqlmodel import col, select
@@ -13,24 +14,32 @@ from sqlmodel import col, select
 from billing import keys, outbox, people, tariffs, vouchers
 from billing.access import Role, operators_reach
 from billing.alerts import raise_alert
+from billing.commissions import set_commission
 from billing.events import deliveries, listeners
 from billing.events.kinds import EventKind
-from billing.models import Delivery, LedgerTransaction, Posting, Wallet
+from billing.fraud import rules
+from billing.fraud.rules import Wanted
+from billing.models import Beyond, CommissionOf, Delivery, LedgerTransaction, Posting, Wallet
+from billing.models.fraud import FraudAction, FraudKind
+from billing.plans.carriers import set_carrier
+from billing.plans.edit import set_volume
+from billing.rerating.look import start
+from billing.rerating.selection import select_charges
 from billing.store import work
 from rating.tariff import Rounding
 from tests.api.conftest import DELTA, Program
 from tests.web.world import World, add_record
 
 TARIFF = "delta special"
-INSIDE = frozenset({"kind", "value", "prefix", "currency"})
-"""Parts of an address behind an id, that say which part of that thing is meant."""
+INSIDE = frozenset({"kind", "value", "prefix", "month"})
+"""Parts of an address that are no ids: which part of a thing is meant, or a row of a list that is one for all."""
 QUERIES = {"account": "accounts", "parent": "accounts", "tariff_id": "tariffs"}
 """Members of a query that are ids, and of what."""
 NO_IDS = frozenset({
     "after", "most", "q", "at", "since", "from", "until", "month",
     "status", "kind", "standing", "ended", "state", "disposition", "direction",
     "number", "prefix", "destination", "actor", "action", "subject",
-    "mode", "effective_at", "confirm", "version", "format",
+    "mode", "effective_at", "confirm", "version", "format", "from_currency", "to_currency",
 })  # fmt: skip
 """Members of a query that are none."""
 BODIES = {
@@ -84,6 +93,29 @@ def _prices(world: World) -> dict[str, Any]:
     now = world.clock.now()
     with work(world.engine) as session:
         tariff = tariffs.add_tariff(session, name=TARIFF, currency="EUR", rounding=Rounding(), actor="test", now=now)
+        set_commission(session, DELTA, CommissionOf.REVENUE, 50_000, actor="test", now=now)
+        carrier = set_carrier(session, "Delta Carrier", TARIFF, actor="test", now=now)
+        wanted = Wanted(kind=FraudKind.SPEND_DAY, action=FraudAction.WARN, limit_micros=50_000_000)
+        rule = rules.add_rule(session, DELTA, wanted, actor="test", now=now)
+        plan = set_volume(
+            session,
+            account="Delta Logistics",
+            name="flat",
+            prefixes=["49"],
+            timezone="UTC",
+            fair_s=600,
+            actor="test",
+            now=now,
+        )
+        run, _ = start(
+            session,
+            select_charges(session, since=now - timedelta(days=2), until=now),
+            operation="strangers",
+            beyond=Beyond.SKIP,
+            reason="test",
+            actor="test",
+            now=now,
+        )
         batch, _ = vouchers.make_batch(
             session,
             name="the operator's",
@@ -97,7 +129,8 @@ def _prices(world: World) -> dict[str, Any]:
             actor="test",
             now=now,
         )
-        return {"tariffs": tariff.id, "voucher-batches": batch.id}
+        made = {"tariffs": tariff.id, "voucher-batches": batch.id, "rules": rule, "volume-plans": plan}
+        return made | {"carriers": carrier.id, "reratings": run.id}
 
 
 def _records(world: World) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from billing.books import Finding
 from billing.models import Cdr, Charge
@@ -18,9 +18,6 @@ from rating.tariff import Rate, RoundingMode
 from tests.simulation.net import PREFIX, Server
 from tests.simulation.options import Options
 from tests.simulation.switch import SimulatedCall, SimulatedSwitch
-
-if TYPE_CHECKING:
-    from tests.simulation.customers import Customers
 
 OVERRUN_MS = 2_000
 """What a switch may end a call late without anybody paying for it."""
@@ -82,16 +79,17 @@ class Auditor:
 
     options: Options
     server: Server
-    customers: Customers
+    chains: dict[str, tuple[Payer, ...]]
+    credit: dict[int, int]
+    """wallet → credit limit"""
+    most_calls: dict[str, int | None]
+    """account → how many calls it may have at once"""
     now_s: Callable[[], float]
     restless: Callable[[float, float], bool]
     """Whether between two moments anything may have kept the controller from renewing calls"""
     store: sqlite3.Connection
     """A connection of its own to the SQL store."""
     deaths_s: list[float] = field(default_factory=list)
-    """When a controller died, froze, woke or was stopped: what only it knew may be gone."""
-    both: set[str] = field(default_factory=set)
-    """Calls about which two controllers decided, the one of them without knowing of the other."""
     lost: set[str] = field(default_factory=set)
     """Calls whose hold Redis lost, whole or in part."""
     lost_s: list[float] = field(default_factory=list)
@@ -103,22 +101,6 @@ class Auditor:
     """wallet → what was available, and since when there is as much or more"""
     raised: dict[str, tuple[float, dict[str, int]]] = field(default_factory=dict)
     """call → when its hold last grew, and its shares"""
-
-    chains: dict[str, tuple[Payer, ...]] = field(init=False)
-    credit: dict[int, int] = field(init=False)
-    """wallet → credit limit"""
-    most_calls: dict[str, int | None] = field(init=False)
-    """account → how many calls it may have at once"""
-
-    def __post_init__(self) -> None:
-        """Take over what never changes."""
-        self.chains, self.credit = self.customers.chains, self.customers.credit
-        plans = zip(self.customers.ids, self.options.accounts, strict=True)
-        self.most_calls = {str(account_id): plan.max_calls for account_id, plan in plans}
-
-    def nobody_sure(self) -> None:
-        """Note that a controller died, froze, woke or was stopped."""
-        self.deaths_s.append(self.now_s())
 
     # -- at every step -------------------------------------------------------------------------------------------------
 
@@ -243,13 +225,14 @@ class Auditor:
 
     # -- at rest -------------------------------------------------------------------------------------------------------
 
-    def at_rest(  # noqa: C901, PLR0912 - one look at everything
+    def at_rest(  # noqa: C901 - one look at everything
         self,
         switch: SimulatedSwitch,
         records: Sequence[tuple[Cdr, Sequence[Charge]]],
+        paid_in: dict[int, int],
         findings: Sequence[Finding],
     ) -> None:
-        """Check everything once all is quiet."""
+        """Check everything once all is quiet. `paid_in`: wallet → the sum of its opening balance and top-ups."""
         for finding in findings:
             raise Broken(f"books {finding.invariant}", finding.what)
         for key in self.server.keys(f"{{{PREFIX}}}:a:"):
@@ -259,7 +242,7 @@ class Auditor:
         for call_id in found:
             if call_id not in switch.calls:
                 raise Broken("record", f"there is a record of {call_id}, which never was")
-        balances = self.customers.paid_in(self.store)
+        balances = dict(paid_in)
         for call in switch.calls.values():
             if call.stage != "over":
                 raise Broken("liveness", f"call {call.call_id} is still {call.stage}")
@@ -267,8 +250,7 @@ class Auditor:
             if record is None:
                 self._no_record(call)
                 continue
-            if call.call_id not in self.both:
-                self._one_call(switch, call, record, charges)
+            self._one_call(switch, call, record, charges)
             for charge in charges:
                 balances[charge.wallet_id] -= charge.amount_micros
                 if charge.to_wallet_id in balances:

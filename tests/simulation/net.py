@@ -13,7 +13,6 @@ from random import Random
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
-import fakeredis._socket._base
 from fakeredis import FakeRedis, FakeServer
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
@@ -25,21 +24,13 @@ from tests.simulation.options import Faults
 
 TIMEOUT_S = 2.0
 PREFIX = "sim"
-BORN_S = 1_772_442_000.0
-"""What time it is for Redis when a seed begins."""
 Work = Callable[["Server"], Any]
-
-
-REDIS_TIME = SimpleNamespace(time=lambda: 0.0)
-"""What fakeredis takes for the module `time`: keys expire in virtual time."""
-fakeredis._socket._base.time = REDIS_TIME  # type: ignore[assignment,attr-defined] # no other way
 
 
 class Server:
     """The one Redis. `after` runs after each request it has carried out; `scripts` are shared by all clients."""
 
-    def __init__(self, now_s: Callable[[], float]) -> None:
-        REDIS_TIME.time = lambda: BORN_S + now_s()
+    def __init__(self) -> None:
         self.fake = FakeServer()
         client: Any = FakeRedis
         self.client: Any = client(server=self.fake, decode_responses=True)
@@ -47,8 +38,6 @@ class Server:
         self.runs = 1
         self.subscribers: list[PubSub] = []
         self.after: Callable[[], None] = lambda: None
-        self.fenced: Callable[[str], None] = lambda _what: None
-        """Told where a script changed a hold for somebody whose lease is another's."""
         self._wakes: Any = self.client.pubsub(ignore_subscribe_messages=True)
         self._wakes.subscribe(f"{{{PREFIX}}}:wake")
         self._scripts: dict[str, Any] = {}
@@ -60,23 +49,6 @@ class Server:
         if text not in self._scripts:
             self._scripts[text] = self.client.register_script(text)
         return self._scripts[text](keys=keys, args=args)
-
-    def fenced_script(self, text: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Run a script that changes a hold, and see whether it had the right to."""
-        token, switch = str(args[-1]), str(args[0]).partition(":")[0]
-        leader = self.value(f"{{{PREFIX}}}:leader:{switch}")
-        before = self.hash(keys[0])
-        result = self.script(text, keys, args)
-        if token and leader != token and self.hash(keys[0]) != before:
-            self.fenced(f"{token} changed the hold of {args[0]}, and {leader or 'nobody'} leads")
-        return result
-
-    def value(self, key: str) -> str:
-        """Return a string without asking; "" where there is none, or no more."""
-        item = self.fake.dbs[0].get(key.encode())
-        if item is None or (item.expireat is not None and item.expireat <= REDIS_TIME.time()):
-            return ""
-        return str(item.value.decode())
 
     def hash(self, key: str) -> dict[str, str]:
         """Return a hash without asking: {} where there is none."""
@@ -109,7 +81,7 @@ class Server:
                 case "list":
                     kept[key] = (kind, self.client.lrange(key, 0, -1))
                 case _:
-                    kept[key] = (kind, (self.client.get(key), self.client.pexpiretime(key)))
+                    kept[key] = (kind, self.client.get(key))
         return kept
 
     def go_back(self, picture: dict[str, tuple[str, Any]]) -> None:
@@ -125,8 +97,7 @@ class Server:
                 case "list":
                     self.client.rpush(key, *value)
                 case _:
-                    text, until_ms = value
-                    self.client.set(key, text, pxat=until_ms if until_ms > 0 else None)
+                    self.client.set(key, value)
 
 
 class SimulatedRedis:
@@ -140,8 +111,6 @@ class SimulatedRedis:
         self.watched: Runs | None = None
         """What `connect` was given: each new connection is greeted, as the real client does."""
         self._connected_to = 0
-        self.lease_first_s, self.lease_heard_s, self.lease_tried_s = float("inf"), 0.0, 0.0
-        """When its owner heard of its lease for the first and the last time, and when it asked last."""
         self.mutate: Callable[[str], str] = lambda text: text
         self.connection_pool = SimpleNamespace(connection_kwargs={"socket_timeout": TIMEOUT_S})
 
@@ -259,22 +228,12 @@ class Script:
 
     async def __call__(self, *, keys: Sequence[str], args: Sequence[str | int], client: Pipe | None = None) -> Any:
         def work(server: Server) -> Any:
-            run = server.fenced_script if "-- fence:" in self.script else server.script
-            return run(self.script, keys, args)
+            return server.script(self.script, keys, args)
 
         if client is not None:
             client.works.append(work)
             return None
-        if not self.script.startswith("-- lease:"):
-            return await self._redis.ask(work)
-        loop = asyncio.get_running_loop()
-        try:
-            said = await self._redis.ask(work)
-        finally:
-            self._redis.lease_tried_s = loop.time()
-        self._redis.lease_heard_s = loop.time()
-        self._redis.lease_first_s = min(self._redis.lease_first_s, loop.time())
-        return said
+        return await self._redis.ask(work)
 
 
 class Pipe:

@@ -41,10 +41,6 @@ class Faults:
     """(what, the how manieth, how soon after it, how long nobody is there): killed in the middle of something."""
     stops: tuple[tuple[float, float], ...] = ()
     """The same, but told to stop first."""
-    freezes: tuple[tuple[float, float], ...] = ()
-    """A controller does nothing for a while, and does not know it when it wakes."""
-    cut_off: tuple[tuple[float, float], ...] = ()
-    """No way from one controller to Redis; the others have theirs."""
     event_lost: float = 0.0
     event_doubled: float = 0.0
     event_late: float = 0.0
@@ -96,8 +92,6 @@ class Options:
     top_ups: int
     hangups: int
     blocks: int
-    controllers: int = 1
-    """How many want to control the switch: of two, one leads."""
     faults: Faults = field(default_factory=Faults)
 
 
@@ -125,7 +119,6 @@ def draw(seed: int) -> Options:
         top_ups=rng.choice([0, 2, 6, 15]) if "top_ups" not in theme else 25,
         hangups=rng.choice([0, 0, 2, 8]) if "command_lost" not in theme else 12,
         blocks=rng.choice([0, 0, 0, 2]),
-        controllers=2 if "two" in theme else 1,
         faults=_faults(rng, over_s, theme),
     )
 
@@ -185,9 +178,6 @@ THEMES: tuple[tuple[str, ...], ...] = (
     ("event_lost", "record_lost", "switch_restarts"),
     ("stalls", "deaths_after"),
     ("top_ups", "sql_error", "sql_unknown", "reply_lost"),
-    ("two", "freezes"),
-    ("two", "deaths", "cut_off"),
-    ("two", "freezes", "cut_off", "stops"),
 )
 """What surely comes, by seed in turn: a fault hides what another one would show, and every kind has its seeds."""
 WILD = ("everything", "messages")
@@ -242,8 +232,6 @@ def _faults(rng: Random, over_s: float, theme: tuple[str, ...]) -> Faults:
         deaths=deaths,
         deaths_after=_deaths_after(rng, theme),
         stops=moments("stops", 0.15, 4.0),
-        freezes=moments("freezes", 0.2, 9.0),
-        cut_off=moments("cut_off", 0.0, 12.0),
         event_lost=chance("event_lost", 0.08),
         event_doubled=chance("event_doubled", 0.2),
         event_late=chance("event_late", 0.2),

@@ -65,22 +65,32 @@ def list_alerts(
     return Page(items=[_shape(alert) for alert in found[:most]], next=more)
 
 
+@router.get("/alerts/{alert_id}", **needs("alerts:read"))
+def get_alert(request: Request, caller: Asking, alert_id: AlertId) -> AlertShape:
+    """Return one alert, over or not."""
+    with reading(panel_of(request).engine) as session:
+        return _shape(_see(session, caller.reach, alert_id))
+
+
 @router.post("/alerts/{alert_id}/dismissal", **needs("alerts:write", "not_allowed", changes=True))
 def dismiss_alert(request: Request, caller: Asking, alert_id: AlertId) -> AlertShape:
     """Say that an alert is dealt with. It lifts nothing that the alert came with."""
     panel = panel_of(request)
     with work(panel.engine) as session:
-        found = session.get(Alert, alert_id)
-        seen = found is not None and (
-            caller.reach.whole or (found.account_id is not None and caller.reach.holds(session, found.account_id))
-        )
-        if found is None or not seen:
-            raise NotFound(f"there is no alert {alert_id}")
+        found = _see(session, caller.reach, alert_id)
         if found.kind.startswith(FRAUD) and not caller.reach.whole:
             raise Problem("not_allowed", "What the operator's fraud guard did is lifted by the operator.")
         alerts.dismiss_alert(session, alert_id, actor=caller.actor, now=panel.clock.now())
         session.refresh(found)
         return _shape(found)
+
+
+def _see(session: Session, reach: Reach, alert_id: int) -> Alert:
+    """Return an alert of an account in sight. Raises `NotFound`."""
+    found = session.get(Alert, alert_id)
+    if found is None or not (reach.whole or (found.account_id is not None and reach.holds(session, found.account_id))):
+        raise NotFound(f"there is no alert {alert_id}")
+    return found
 
 
 def _ids(session: Session, reach: Reach) -> list[int] | None:

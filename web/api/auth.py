@@ -64,6 +64,12 @@ def require(caller: Caller, scope: str) -> None:
         raise Problem("scope_missing", f"This needs the scope {scope}.", more={"scope": scope})
 
 
+def require_operator(caller: Caller) -> None:
+    """Raise `Problem` for who acts for a part of the tree only. Look first whether they see the thing at all."""
+    if not caller.reach.whole:
+        raise Problem("not_allowed", "This is done by the operator.")
+
+
 def gate_of(request: Request) -> Gate:
     """Return the gate of the app that serves this request."""
     return cast("Gate", request.app.state.gate)

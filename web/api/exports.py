@@ -152,7 +152,7 @@ def csv(panel: Panel, wanted: CdrFilter) -> StreamingResponse:
         for page in pages(panel.engine, wanted):
             pipe.write(lines_of(page))
 
-    return _stream(panel, write, f"{CSV}; charset=utf-8", "cdrs.csv")
+    return stream(panel, write, f"{CSV}; charset=utf-8", "cdrs.csv")
 
 
 def parquet(panel: Panel, wanted: CdrFilter) -> StreamingResponse:
@@ -183,7 +183,7 @@ def parquet(panel: Panel, wanted: CdrFilter) -> StreamingResponse:
             engine="streaming",
         )
 
-    return _stream(panel, write, PARQUET, "cdrs.parquet")
+    return stream(panel, write, PARQUET, "cdrs.parquet")
 
 
 def lines_of(page: Sequence[Cdr]) -> bytes:
@@ -209,7 +209,8 @@ def _cell(cdr: Cdr, name: str) -> str:
             return str(value)
 
 
-def _stream(panel: Panel, write: Callable[[Pipe], None], kind: str, name: str) -> StreamingResponse:
+def stream(panel: Panel, write: Callable[[Pipe], None], kind: str, name: str) -> StreamingResponse:
+    """Return what a writer writes, at the pace of who reads it. Raises `Problem` where too many do so already."""
     if not panel.exports.acquire(blocking=False):
         raise Problem("too_many_requests", "Other exports are running. Try again.", headers={"retry-after": "5"})
     pipe = Pipe()

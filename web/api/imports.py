@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from rating.decks.deck import Deck
 from rating.decks.reading import guess, read_deck
 from rating.decks.sheet import open_sheet
 from web.api.auth import Asking, Caller
+from web.api.files import read_file
 from web.api.once import IdempotencyKey, once
 from web.api.problems import Problem
 from web.api.routes import MOST_ID, needs, resource
@@ -35,7 +35,6 @@ from web.context import Panel, panel_of
 router = resource("tariffs")
 
 MOST_BYTES: Final = 32 * 1024 * 1024
-ARRIVES_IN_S: Final = 120.0
 SHOWN: Final = 100
 PLAIN = "text/csv"
 SHEET = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -120,7 +119,7 @@ async def import_rates(
     """
     panel = panel_of(request)
     await run_in_threadpool(_may_import, panel, caller, asked.tariff_id)
-    data = await _read(request)
+    data = await read_file(request, KINDS, MOST_BYTES)
     async with _slot(panel):
         if not asked.confirm:
             shape = await run_in_threadpool(_look, panel, caller, asked, data)
@@ -145,25 +144,6 @@ async def import_rates(
 def _may_import(panel: Panel, caller: Caller, tariff_id: int) -> None:
     with reading(panel.engine) as session:
         see_own(session, caller.reach, tariff_id)
-
-
-async def _read(request: Request) -> bytes:
-    """Read the file, after the key was looked at, and no more of it than a deck can be."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in KINDS:
-        raise Problem("media_unknown")
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(ARRIVES_IN_S):
-            async for part in request.stream():
-                size += len(part)
-                if size > MOST_BYTES:
-                    raise Problem("body_too_large", headers={"connection": "close"})
-                parts.append(part)
-    except TimeoutError:
-        raise Problem("timeout", headers={"connection": "close"}) from None
-    return b"".join(parts)
 
 
 @asynccontextmanager

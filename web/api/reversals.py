@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Path, Request
@@ -116,32 +117,44 @@ async def add_reversal(
     return await once(request, caller, idempotency_key, (body.reason, body.beyond), act)
 
 
-def _find(session: Session, reach: Reach, transaction_id: int) -> TransactionShape:
-    found = session.get(LedgerTransaction, transaction_id)
-    lines = select(Posting, Wallet).join(Wallet, col(Wallet.id) == col(Posting.wallet_id))
-    lines = lines.where(Posting.transaction_id == transaction_id).order_by(col(Posting.id))
+def shapes_of(session: Session, reach: Reach, transaction_ids: Sequence[int]) -> list[TransactionShape]:
+    """Return transactions in this order, each with its postings in sight; one that has none is left out."""
+    asked = select(Posting, Wallet).join(Wallet, col(Wallet.id) == col(Posting.wallet_id))
+    asked = asked.where(col(Posting.transaction_id).in_(transaction_ids)).order_by(col(Posting.id))
     if not reach.whole:
-        lines = lines.where(col(Wallet.account_id).in_(reach.ids()))
-    postings = [
-        PostingShape(
+        asked = asked.where(col(Wallet.account_id).in_(reach.ids()))
+    postings: dict[int, list[PostingShape]] = {}
+    for posting, wallet in session.exec(asked):
+        line = PostingShape(
             account_id=wallet.account_id,
             kind=wallet.kind,
             amount=amount(posting.amount_micros),
             currency=posting.currency,
         )
-        for posting, wallet in session.exec(lines)
+        postings.setdefault(posting.transaction_id, []).append(line)
+    rows = select(LedgerTransaction).where(col(LedgerTransaction.id).in_(transaction_ids))
+    found = {row.id or 0: row for row in session.exec(rows)}
+    undone = select(LedgerTransaction.reverses_id, LedgerTransaction.id)
+    reversals = dict(session.exec(undone.where(col(LedgerTransaction.reverses_id).in_(transaction_ids))).all())
+    return [
+        TransactionShape(
+            id=number,
+            kind=found[number].kind,
+            operation=found[number].operation,
+            actor=found[number].actor if reach.whole else "",
+            reason=found[number].reason,
+            reverses_id=found[number].reverses_id,
+            reversed_by_id=reversals.get(number),
+            created_at=found[number].created_at,
+            postings=postings[number],
+        )
+        for number in dict.fromkeys(transaction_ids)
+        if number in postings and number in found
     ]
-    if found is None or not postings:
+
+
+def _find(session: Session, reach: Reach, transaction_id: int) -> TransactionShape:
+    found = shapes_of(session, reach, [transaction_id])
+    if not found:
         raise NotFound(f"there is no transaction {transaction_id}")
-    undone = select(LedgerTransaction.id).where(LedgerTransaction.reverses_id == transaction_id)
-    return TransactionShape(
-        id=transaction_id,
-        kind=found.kind,
-        operation=found.operation,
-        actor=found.actor if reach.whole else "",
-        reason=found.reason,
-        reverses_id=found.reverses_id,
-        reversed_by_id=session.exec(undone).first(),
-        created_at=found.created_at,
-        postings=postings,
-    )
+    return found[0]

@@ -7,17 +7,20 @@ from typing import Annotated
 from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
+from starlette.responses import Response
 
 from billing import statements
 from billing.models import AccountKind
-from billing.statements import Line, Statement
+from billing.statement_csv import csv_lines
+from billing.statements import Line, Period, Statement
 from billing.store import reading
+from web.api import exports
 from web.api.accounts import view_of
-from web.api.auth import Asking
+from web.api.auth import Asking, Caller
 from web.api.problems import Problem
 from web.api.routes import AccountId, Cursor, PageSize, needs, number_of, resource
 from web.api.shapes import Amount, Currency, Moment, Shape, amount
-from web.context import panel_of
+from web.context import Panel, panel_of
 
 router = resource("money")
 
@@ -75,17 +78,45 @@ async def get_statement(
     panel = panel_of(request)
     after_seq = number_of(after)
 
+    period = await run_in_threadpool(_period, panel, caller, account_id, month)
+
     def read() -> tuple[Statement, list[Line]]:
         with reading(panel.engine) as session:
-            view = view_of(session, caller, account_id)
-            if view.kind is AccountKind.OPERATOR:
-                raise Problem("refused", "The operator has no wallet of its own; see its books.")
-            wanted = month or statements.this_month(panel.clock.now(), view.timezone)
-            period = statements.month_of(wanted, view.timezone)
             told = statements.statement(session, account_id, period)
             return told, statements.lines(session, account_id, period, after_seq=after_seq, most=most + 1)
 
     told, lines = await run_in_threadpool(read)
+    return _shape(account_id, told, lines, most)
+
+
+@router.get(
+    "/accounts/{account_id}/statement.csv",
+    **needs("money:read", "refused", answers={200: {"description": "A line each.", "content": {exports.CSV: {}}}}),
+)
+async def export_statement(request: Request, caller: Asking, account_id: AccountId, month: Month = None) -> Response:
+    """Stream a month of an account as CSV: opening balance, every line, closing balance."""
+    panel = panel_of(request)
+    period = await run_in_threadpool(_period, panel, caller, account_id, month)
+
+    def write(pipe: exports.Pipe) -> None:
+        with reading(panel.engine) as session:
+            for line in csv_lines(session, statements.statement(session, account_id, period)):
+                pipe.write(line.encode())
+
+    return exports.stream(panel, write, f"{exports.CSV}; charset=utf-8", f"statement-{period.name}.csv")
+
+
+def _period(panel: Panel, caller: Caller, account_id: int, month: str | None) -> Period:
+    """Return the month that is asked for, of an account in sight. Raises `NotFound`, `Refused`, `Problem`."""
+    with reading(panel.engine) as session:
+        view = view_of(session, caller, account_id)
+        if view.kind is AccountKind.OPERATOR:
+            raise Problem("refused", "The operator has no wallet of its own; see its books.")
+        wanted = month or statements.this_month(panel.clock.now(), view.timezone)
+        return statements.month_of(wanted, view.timezone)
+
+
+def _shape(account_id: int, told: Statement, lines: list[Line], most: int) -> StatementShape:
     return StatementShape(
         account_id=account_id,
         currency=told.currency,

@@ -86,7 +86,7 @@ def add_webhook(request: Request, caller: Asking, body: NewWebhook) -> MadeWebho
 def get_webhook(request: Request, caller: Asking, webhook_id: WebhookId) -> WebhookShape:
     """Return one webhook, ended or not."""
     with reading(panel_of(request).engine) as session:
-        return _shape(_see(session, caller.reach, webhook_id))
+        return _shape(see_webhook(session, caller.reach, webhook_id))
 
 
 @router.post("/webhooks/{webhook_id}/secret", **needs("webhooks:write", changes=True))
@@ -94,7 +94,7 @@ def renew_secret(request: Request, caller: Asking, webhook_id: WebhookId) -> Mad
     """Give a webhook a new secret; the old one signs nothing any more."""
     panel = panel_of(request)
     with work(panel.engine) as session:
-        found = _see(session, caller.reach, webhook_id)
+        found = see_webhook(session, caller.reach, webhook_id)
         secret = listeners.renew_secret(session, webhook_id, ids=panel.ids, actor=caller.actor, now=panel.clock.now())
     return MadeWebhookShape(**_shape(found).model_dump(), secret=secret)
 
@@ -104,12 +104,13 @@ def end_webhook(request: Request, caller: Asking, webhook_id: WebhookId) -> Resp
     """Post nothing there any more; what waits is not sent."""
     panel = panel_of(request)
     with work(panel.engine) as session:
-        _see(session, caller.reach, webhook_id)
+        see_webhook(session, caller.reach, webhook_id)
         listeners.end_listener(session, webhook_id, actor=caller.actor, now=panel.clock.now())
     return Response(status_code=204)
 
 
-def _see(session: Session, reach: Reach, webhook_id: int) -> ListenerView:
+def see_webhook(session: Session, reach: Reach, webhook_id: int) -> ListenerView:
+    """Return a webhook in sight, ended or not. Raises `NotFound`."""
     try:
         found = listeners.find_listener(session, webhook_id)
     except NotFound:

@@ -6,28 +6,26 @@ Long work goes in portions: a page that shows one asks for the next, and whateve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
-from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Depends, Form, Path, Request
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.engine import Engine
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from billing.errors import BillingError, Conflict, NotFound
+from billing.errors import BillingError, Conflict
 from billing.models import Beyond, RerateRun, RunStatus, Tariff
-from billing.rerating.booking import OUTCOMES, Booked, Order, book_some
-from billing.rerating.look import drop, load_pricer, look_some, start
-from billing.rerating.pricer import WHY, Pricer
+from billing.rerating.booking import OUTCOMES, Order
+from billing.rerating.look import drop, start
+from billing.rerating.pricer import WHY
 from billing.rerating.report import in_words, list_runs, report
 from billing.rerating.selection import select_charges
 from billing.store import reading, work
 from web.context import CREDIT_DOWN, Panel, panel_of
 from web.pages import is_fragment, show
+from web.reruns import book_for_a_moment, find_numbered, look_for_a_moment
 from web.security.sessions import Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
@@ -37,14 +35,9 @@ Keeper = Annotated[Principal, Depends(may("cdrs:write", whole=True))]
 
 HOME = "/reratings"
 MOST_ID = 2**53
-PORTION_S = 1.5
-"""How long one request works before it answers with the progress."""
 GOING = frozenset({RunStatus.LOOKING, RunStatus.POSTING, RunStatus.UNDOING})
 Number = Annotated[int, Path(ge=1, le=MOST_ID)]
 Text = Annotated[str, Form()]
-
-_PRICERS: WeakKeyDictionary[Engine, tuple[str, Pricer]] = WeakKeyDictionary()
-"""The rates of the run that was looked at last: reading them for each portion would cost more than the portion."""
 
 
 @router.get(HOME)
@@ -161,7 +154,7 @@ async def _run(request: Request, principal: Principal, number: int, *, after: st
 
     def read() -> dict[str, Any]:
         with reading(panel.engine) as session:
-            run = _find(session, number)
+            run = find_numbered(session, number)
             return {"run": run, "report": report(session, run), "about": in_words(session, run)}
 
     parts = await run_in_threadpool(read)
@@ -199,38 +192,11 @@ async def go_on(request: Request, principal: Keeper, number: Number, after: Text
 async def _portion(panel: Panel, principal: Principal, run: RerateRun, after: str) -> str:
     """Do some of a run; return after which call to go on."""
     if run.status is RunStatus.LOOKING:
-        began = panel.clock.monotonic()
-        pricer = await run_in_threadpool(_pricer, panel.engine, run.operation)
-        over = False
-        while not over and panel.clock.monotonic() - began < PORTION_S:
-            looked = await run_in_threadpool(look_some, panel.engine, run.operation, pricer, now=panel.clock.now())
-            over = looked.over
-        if over:
-            _PRICERS.pop(panel.engine, None)
-        return ""
-    if run.status not in GOING:
+        await look_for_a_moment(panel, run)
+    if run.status is RunStatus.LOOKING or run.status not in GOING:
         return ""
     order = Order(run.operation, principal.login, undo=run.status is RunStatus.UNDOING)
-    return (await _book_for_a_moment(panel, order, after))[0].next_call
-
-
-async def _book_for_a_moment(panel: Panel, order: Order, after: str = "") -> tuple[Booked, int]:
-    """Book batches until the portion is done or nothing waits; return the last step, and the calls done in all."""
-    began = panel.clock.monotonic()
-    done, live = 0, True
-    while True:
-        step = await book_some(panel.engine, panel.credit, order, after=after, clock=panel.clock)
-        after, done, live = step.next_call, done + step.done, live and step.live
-        step = replace(step, live=live)
-        if step.over or panel.clock.monotonic() - began >= PORTION_S:
-            return step, done
-
-
-def _pricer(engine: Engine, operation: str) -> Pricer:
-    kept = _PRICERS.get(engine)
-    if kept is None or kept[0] != operation:
-        kept = _PRICERS[engine] = operation, load_pricer(engine, operation)
-    return kept[1]
+    return (await book_for_a_moment(panel, order, after)).step.next_call
 
 
 @router.post(HOME + "/{number}/post")
@@ -251,12 +217,13 @@ async def _book(request: Request, principal: Principal, number: int, *, undo: bo
     to = f"{HOME}/{number}"
     order = Order(run.operation, principal.login, undo=undo)
     try:
-        step, done = await _book_for_a_moment(panel, order)
+        portion = await book_for_a_moment(panel, order)
     except CREDIT_DOWN:
         text = "The live store does not answer, so no money can be set aside: try again when it is back."
         return flash(request, principal, "danger", text, to=to)
     except Conflict as why:
         return flash(request, principal, "danger", str(why), to=to)
+    step, done = portion.step, portion.done
     if not step.over:
         return flash(request, principal, "success", "It has begun, and goes on while its page is open.", to=to)
     said = f"{done} call{'' if done == 1 else 's'} {'taken back' if undo else 'booked'}."
@@ -272,7 +239,7 @@ async def drop_run(request: Request, principal: Keeper, number: Number) -> Respo
 
     def forget() -> None:
         with work(panel.engine) as session:
-            drop(session, _find(session, number).operation, actor=principal.login, now=panel.clock.now())
+            drop(session, find_numbered(session, number).operation, actor=principal.login, now=panel.clock.now())
 
     try:
         await run_in_threadpool(forget)
@@ -283,14 +250,7 @@ async def drop_run(request: Request, principal: Keeper, number: Number) -> Respo
 
 def _read_run(panel: Panel, number: int) -> RerateRun:
     with reading(panel.engine) as session:
-        return _find(session, number)
-
-
-def _find(session: Session, number: int) -> RerateRun:
-    run = session.get(RerateRun, number)
-    if run is None:
-        raise NotFound(f"There is no re-rating {number}.")
-    return run
+        return find_numbered(session, number)
 
 
 def _day(text: str) -> datetime:
