@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from rating.errors import TariffError
-from rating.prefixes import PrefixMap, RateMap
+from rating.prefixes import PrefixMap, RateMap, Reach
 from rating.tariff import Rate, Rounding, Step
 
 
@@ -56,11 +56,46 @@ def test_a_later_change_of_the_source_changes_nothing() -> None:
     assert prefixes.longest("49") == 1
 
 
-@pytest.mark.parametrize("items", [[("4x", 1)], [("+49", 1)], [("٤", 1)], [("49", 1), ("49", 2)], [(" ", 1)]])
-def test_what_is_no_set_of_prefixes_is_refused(items: list[tuple[str, int]]) -> None:
-    """Prefixes are digits and come once."""
-    with pytest.raises(TariffError):
+LONG = "4" * 50
+FORTY = f"'{'4' * 40}'"
+
+
+@pytest.mark.parametrize(
+    ("items", "why"),
+    [
+        ([("4x", 1)], "a prefix has only digits, found '4x'"),
+        ([("+49", 1)], "a prefix has only digits, found '+49'"),
+        ([("٤", 1)], "a prefix has only digits, found '٤'"),
+        ([(" ", 1)], "a prefix has only digits, found ' '"),
+        ([("", 1), ("49", 1), ("4x", 1)], "a prefix has only digits, found '4x'"),
+        ([(LONG + "x", 1)], f"a prefix has only digits, found {FORTY}"),
+        ([("49", 1), ("49", 2)], "the prefix '49' comes twice"),
+        ([(LONG, 1), (LONG, 2)], f"the prefix {FORTY} comes twice"),
+    ],
+)
+def test_what_is_no_set_of_prefixes_is_refused(items: list[tuple[str, int]], why: str) -> None:
+    """Prefixes are digits and come once; the one that is not is named, in forty characters of it."""
+    with pytest.raises(TariffError) as told:
         PrefixMap(items)
+    assert str(told.value) == why
+
+
+def test_a_large_set_is_searched_only_as_far_as_a_beginning_reaches() -> None:
+    """From a thousand prefixes on the first digits of a number say how long its prefix can be, below all are tried."""
+    few = [str(number) for number in range(1000, 1997)] + ["19961234", "2"]
+    assert {number: Reach(few).lengths(number) for number in ("19961234", "2999")} == {
+        "19961234": (8, 4, 1),
+        "2999": (8, 4, 1),
+    }
+    many = Reach([*few, "1997"])
+    assert {number: many.lengths(number) for number in ("1996123", "1000123", "2999", "29", "29a9", "")} == {
+        "1996123": (8, 4, 1),
+        "1000123": (4, 1),
+        "2999": (1,),
+        "29": (8, 4, 1),
+        "29a9": (8, 4, 1),
+        "": (8, 4, 1),
+    }
 
 
 def scheduled(prefix: str, destination: str, since: int | None = None, until: int | None = None) -> Rate:
@@ -76,12 +111,12 @@ def scheduled(prefix: str, destination: str, since: int | None = None, until: in
     )
 
 
-BOOK = RateMap([
+BOOK = [
     scheduled("49", "Germany"),
     scheduled("49", "Germany, dearer", 2027),
     scheduled("4930", "Berlin", 2026, 2028),
     scheduled("44", "UK", None, 2026),
-])  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -100,16 +135,34 @@ BOOK = RateMap([
 )
 def test_the_longest_prefix_in_force_wins(number: str, at: str, found: str | None) -> None:
     """A rate that is not in force is not there; of two that are, the one that came later holds."""
-    rate = BOOK.longest(number, datetime.fromisoformat(at).replace(tzinfo=UTC))
+    book = RateMap(BOOK)
+    rate = book.longest(number, datetime.fromisoformat(at).replace(tzinfo=UTC))
     assert (rate and rate.destination) == found
-    assert len(BOOK) == 3
+    assert len(book) == 3
 
 
-@pytest.mark.parametrize("since", [None, 2026])
-def test_two_rates_of_a_prefix_from_the_same_time_on_are_an_error(since: int | None) -> None:
-    """Which of them holds is nowhere said."""
-    with pytest.raises(TariffError, match="'49' has two rates"):
-        RateMap([scheduled("49", "a", since), scheduled("4", "b"), scheduled("49", "c", since)])
+@pytest.mark.parametrize(
+    ("prefix", "since", "why"),
+    [
+        ("49", None, "the prefix '49' has two rates without a date"),
+        ("49", 2026, "the prefix '49' has two rates from 2026-01-01T00:00:00+00:00 on"),
+        (LONG, None, f"the prefix {FORTY} has two rates without a date"),
+    ],
+)
+def test_two_rates_of_a_prefix_from_the_same_time_on_are_an_error(prefix: str, since: int | None, why: str) -> None:
+    """Which of them holds is nowhere said; the error names the prefix, in forty characters, and the time."""
+    with pytest.raises(TariffError) as told:
+        RateMap([scheduled(prefix, "a", since), scheduled("4", "b"), scheduled(prefix, "c", since)])
+    assert str(told.value) == why
+
+
+@pytest.mark.parametrize(("prefix", "named"), [("49", "'49'"), (LONG, FORTY)])
+def test_rates_with_and_without_dates_are_told_together(prefix: str, named: str) -> None:
+    """A map of rows takes all rates of a prefix in one place: which of two places would win is nowhere said."""
+    dated = scheduled(prefix, "Germany", 2026)
+    with pytest.raises(TariffError) as told:
+        RateMap.of_rows([prefix], lambda _: dated, {prefix: [dated]})
+    assert str(told.value) == f"the prefix {named} has rates with and without dates: tell them together"
 
 
 def test_a_map_without_a_schedule_finds_as_any_map() -> None:
