@@ -2,8 +2,8 @@
 
 A deck of a million rows is read and checked, imported into an empty store on the disk (SQLite, or what --store names),
 and loaded as a controller loads it; then the same deck is imported again, one with other prices is looked at and
-imported, and that is taken back. Times are of the wall and of this process's processor; the store must be this
-benchmark's own.
+imported, and that is taken back; meanwhile somebody else writes small things, as calls that end do. Times are of the
+wall and of this process's processor; the store must be this benchmark's own.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ import random
 import resource
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import polars as pl
 
 from billing.catalogue import load_catalogue
-from billing.decks.imports import Order, find_tariff, import_deck, preview
-from billing.decks.versions import undo_import
+from billing.decks.imports import Order, find_tariff, preview
+from billing.decks.parts import import_in_parts, undo_in_parts
+from billing.models import Meta
+from billing.ports import SystemClock
 from billing.store import migrate, open_store, reading, work
 from billing.tariffs import add_tariff
 from rating.decks.deck import ALWAYS, NEVER, Deck, rate_map
@@ -109,6 +114,31 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@contextmanager
+def others_writing(store: str) -> Iterator[list[float]]:
+    """Write a row every few milliseconds meanwhile, as calls that end do; yield how long each had to wait, in s."""
+    waited: list[float] = []
+    over = threading.Event()
+    engine = open_store(store)
+
+    def write() -> None:
+        while not over.is_set():
+            begun = time.perf_counter()
+            with work(engine) as session:
+                session.merge(Meta(key="benchmark", value=len(waited)))
+            waited.append(time.perf_counter() - begun)
+            over.wait(0.02)
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            yield waited
+        finally:
+            over.set()
+            writing.result()
+            engine.dispose()
+
+
 def measure(store: str, rows: int) -> dict[str, float]:
     """Measure the whole way of a deck once."""
     data = deck_text(rows, random.Random(1)).encode()
@@ -123,20 +153,24 @@ def measure(store: str, rows: int) -> dict[str, float]:
     with laps.lap("validate"):
         deck = read_deck(sheet, mapping, rounding=Rounding())
     del sheet
-    with laps.lap("write"), work(engine) as session:
-        import_deck(session, "retail", deck, Order(), operation="first", actor="benchmark", now=NOW)
+    waits: dict[str, list[float]] = {}
+
+    def bring(deck: Deck, lap: str) -> None:
+        with others_writing(store) as waits[lap], laps.lap(lap):
+            order, clock = Order(), SystemClock()
+            import_in_parts(engine, "retail", deck, order, operation=lap, actor="benchmark", clock=clock)
+
+    bring(deck, "write")
     with laps.lap("load"), reading(engine) as session:
         book = next(iter(load_catalogue(session).tariffs.values()))
     loaded = len(book.rates)  # type: ignore[arg-type] # a catalogue in memory has a map
     others = replace(deck, rows=deck.rows.with_columns(pl.col("terms").shift(1, fill_value=0)))
-    with laps.lap("same_again"), work(engine) as session:
-        import_deck(session, "retail", deck, Order(), operation="again", actor="benchmark", now=NOW)
+    bring(deck, "same_again")
     with laps.lap("look"), reading(engine) as session:
         preview(session, find_tariff(session, "retail"), others, Order(), now=NOW)
-    with laps.lap("all_changed"), work(engine) as session:
-        import_deck(session, "retail", others, Order(), operation="other", actor="benchmark", now=NOW)
-    with laps.lap("undo"), work(engine) as session:
-        undo_import(session, "retail", operation="undo", actor="benchmark", now=NOW)
+    bring(others, "all_changed")
+    with others_writing(store) as waits["undo"], laps.lap("undo"):
+        undo_in_parts(engine, "retail", operation="undo", actor="benchmark", clock=SystemClock())
     engine.dispose()
     way = ("parse", "validate", "write", "load")
     ready_s = sum(laps.wall[name] for name in way)
@@ -148,6 +182,8 @@ def measure(store: str, rows: int) -> dict[str, float]:
         "ready_process_s": sum(laps.process[name] for name in way),
         "within_budget": float(ready_s <= BUDGET_S * rows / MILLION),
         **{f"{name}_s": seconds for name, seconds in laps.wall.items()},
+        **{f"others_wait_{name}_max_s": max(waited, default=0.0) for name, waited in waits.items()},
+        **{f"others_wait_{name}_median_s": median(waited or [0.0]) for name, waited in waits.items()},
         **{f"{name}_share": laps.wall[name] / ready_s for name in way},
         "ready_rows_per_s": rows / ready_s,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -14,10 +14,9 @@ from sqlmodel import Session, col, select
 from billing import audit
 from billing.catalogue import bump_catalogue
 from billing.decks.imports import Imported, Order, count_rates, find_tariff, import_deck, rounding_of
-from billing.decks.rows import rate_of_facts
+from billing.decks.rows import in_version, rate_of_facts
 from billing.errors import Conflict, Refused
 from billing.models import RateRow, RateTerms, Tariff, id_of
-from billing.models.rates import STILL
 from rating.decks.changes import Mode
 from rating.decks.deck import deck_of, instant_us, moment
 from rating.tariff import MOST_DECIMALS, MOST_PREFIX, Rate, Rounding, check
@@ -105,7 +104,7 @@ def find_rate(session: Session, tariff: str, number: str, *, at: datetime | None
     asked = (
         select(RateRow, RateTerms.facts)
         .join(RateTerms, col(RateTerms.id) == RateRow.terms_id)
-        .where(RateRow.tariff_id == found.id, RateRow.until_version == STILL, col(RateRow.prefix).in_(prefixes))
+        .where(*in_version(session, id_of(found)), col(RateRow.prefix).in_(prefixes))
         .order_by(func.length(RateRow.prefix).desc(), col(RateRow.effective_us).desc())
         .limit(1)
     )

@@ -6,6 +6,7 @@ between: `expected_version` refuses then.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from sqlmodel import Session, col, select
 
 from billing import audit
 from billing.catalogue import bump_catalogue
+from billing.decks.halfway import give_way
 from billing.decks.rows import (
     Progress,
     add_rows,
@@ -23,13 +25,14 @@ from billing.decks.rows import (
     known_terms,
     terms_by_id,
     version_rows,
+    written,
 )
 from billing.errors import Conflict, NotFound, OtherBody, Refused
 from billing.models import ImportKind, RateRow, Tariff, TariffVersion, id_of
 from rating.decks.changes import Kind, Mode, Plan, compare, moment_of, plan, worth
 from rating.decks.deck import ALWAYS, Deck, instant_us
 from rating.late import pl
-from rating.tariff import Rounding, RoundingMode
+from rating.tariff import Rate, Rounding, RoundingMode
 
 _MOST_FILE = 200
 
@@ -93,9 +96,9 @@ def find_tariff(session: Session, name: str, *, lock: bool = False) -> Tariff:
 
 def preview(session: Session, tariff: Tariff, deck: Deck, order: Order, *, now: datetime) -> Preview:
     """Say what an import would change, without changing anything. Raises `Refused` as `import_deck` does."""
-    _check(deck, order)
+    check_deck(deck, order)
     current = version_rows(session, id_of(tariff))
-    _, digests, known = known_terms(session, deck.terms)
+    digests, known = known_terms(session, terms_of(deck, order))
     # What is not stored yet has a number of its own, below those of the store.
     numbers = [known.get(digest, -1 - number) for number, digest in enumerate(digests)]
     laid = _plan(current, deck, numbers, order, now)
@@ -132,7 +135,28 @@ def import_deck(
     The same `operation` again changes nothing and answers the same. Raises `NotFound` for the tariff, `Refused` for a
     deck with bad rows, without rates, or where the tariff is not at `expected_version` any more: then nothing changes.
     """
-    _check(deck, order)
+    check_deck(deck, order)
+    tariff = begin_import(session, name, order, operation=operation, now=now, expected_version=expected_version)
+    if isinstance(tariff, Imported):
+        return tariff
+    tariff_id, version = id_of(tariff), tariff.version + 1
+    numbers = keep_terms(session, written(terms_of(deck, order)))
+    laid = lay_out(session, tariff_id, deck, order, numbers, now=now)
+    end_rows(session, tariff_id, laid.ended, version)
+    before_rows = max(0, len(deck) - laid.new.height)
+    add_rows(session, tariff_id, laid.new, version, _after(before_rows, progress))
+    if progress is not None and not laid.new.height:
+        progress(before_rows)
+    return keep_import(session, tariff, laid, order, operation=operation, actor=actor, now=now, file=file)
+
+
+def begin_import(
+    session: Session, name: str, order: Order, *, operation: str, now: datetime, expected_version: int | None
+) -> Tariff | Imported:
+    """Return the tariff, locked and with nobody writing its rates, or what this operation did before.
+
+    Raises as `import_deck` does.
+    """
     # Two imports of one tariff go one after the other.
     tariff = find_tariff(session, name, lock=True)
     before = session.exec(select(TariffVersion).where(TariffVersion.operation == operation)).first()
@@ -145,33 +169,53 @@ def import_deck(
             f"tariff {name} is at version {tariff.version} by now, what was shown is for version {expected_version}: "
             "look at the changes again"
         )
-    tariff_id = id_of(tariff)
+    give_way(session, tariff, now)
+    return tariff
+
+
+def terms_of(deck: Deck, order: Order) -> Sequence[Rate]:
+    """Return the terms that an import stores: a deck that removes prefixes may have any, and none counts."""
+    return () if order.mode is Mode.REMOVE else deck.terms
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """What an import writes: the rows that end, those that begin; and what is told of it."""
+
+    ended: pl.DataFrame
+    new: pl.DataFrame
+    rates: int
+    counts: dict[str, int]
+
+
+def lay_out(session: Session, tariff_id: int, deck: Deck, order: Order, numbers: list[int], *, now: datetime) -> Laid:
+    """Say what an import writes. `numbers` are the ids of the deck's terms."""
     current = version_rows(session, tariff_id)
-    numbers = keep_terms(session, deck.terms) if order.mode is not Mode.REMOVE else [0] * len(deck.terms)
     laid = _plan(current, deck, numbers, order, now)
     counts = _quick_counts(deck) if not current.height else None
     if counts is None:
         counts = _counted(_compared(session, current, laid, deck, numbers=numbers, order=order, now=now)[0])
-    version = tariff.version + 1
-    end_rows(session, tariff_id, laid.ended, version)
-    before_rows = max(0, len(deck) - laid.new.height)
-    add_rows(session, tariff_id, laid.new, version, _after(before_rows, progress))
-    if progress is not None and not laid.new.height:
-        progress(before_rows)
+    return Laid(laid.ended, laid.new, laid.after.height, counts)
+
+
+def keep_import(
+    session: Session, tariff: Tariff, laid: Laid, order: Order, *, operation: str, actor: str, now: datetime, file: str
+) -> Imported:
+    """Make what has been written the version of today."""
     made = TariffVersion(
-        tariff_id=tariff_id,
-        version=version,
+        tariff_id=id_of(tariff),
+        version=tariff.version + 1,
         operation=operation,
         kind=ImportKind(order.mode.value),
         file=file[:_MOST_FILE],
         actor=actor[:100],
         made_at=now,
         effective_at=order.effective_at,
-        rates=laid.after.height,
-        counts=counts,
+        rates=laid.rates,
+        counts=laid.counts,
     )
     keep_version(session, tariff, made, action="tariff.import")
-    return _imported(name, made)
+    return _imported(tariff.name, made)
 
 
 def keep_version(session: Session, tariff: Tariff, made: TariffVersion, *, action: str) -> None:
@@ -204,9 +248,7 @@ def count_rates(session: Session, tariff_id: int) -> int:
 
 def version_count(session: Session, tariff_id: int, version: int | None = None) -> int:
     """Count the rates of a version."""
-    return session.exec(
-        select(func.count()).select_from(RateRow).where(RateRow.tariff_id == tariff_id, *in_version(version))
-    ).one()
+    return session.exec(select(func.count()).select_from(RateRow).where(*in_version(session, tariff_id, version))).one()
 
 
 def _after(done: int, progress: Progress | None) -> Progress | None:
@@ -214,7 +256,8 @@ def _after(done: int, progress: Progress | None) -> Progress | None:
     return None if progress is None else lambda rows: progress(done + rows)
 
 
-def _check(deck: Deck, order: Order) -> None:
+def check_deck(deck: Deck, order: Order) -> None:
+    """Raise `Refused` for a deck that cannot be imported."""
     if deck.bad:
         raise Refused(f"{len(deck.bad)} rows of the deck are bad, the first on line {deck.bad[0].line}")
     if not len(deck):
@@ -255,7 +298,7 @@ def _compared(
     at_us = None if order.effective_at is None else instant_us(order.effective_at)
     wanted = deck.rows if order.mode is not Mode.REMOVE else deck.rows.clear()
     moment_us = moment_of(wanted.filter(pl.col("effective_us") != ALWAYS), now_us=instant_us(now), at_us=at_us)
-    own = dict(zip(numbers, deck.terms, strict=True))
+    own = dict(zip(numbers, terms_of(deck, order), strict=True))
     stored = set(current["terms"].unique().to_list()) - set(own)
     rates = own | terms_by_id(session, stored)
     worths = {number: worth(rate) for number, rate in rates.items()}

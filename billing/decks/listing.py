@@ -8,10 +8,10 @@ from datetime import datetime
 from sqlalchemy import tuple_
 from sqlmodel import Session, col, func, select
 
-from billing.decks.rows import rate_of_facts
+from billing.decks.imports import version_count
+from billing.decks.rows import in_version, rate_of_facts
 from billing.errors import NotFound
-from billing.models import Account, RateRow, RateTerms, Tariff, TariffVersion
-from billing.models.rates import STILL
+from billing.models import Account, RateRow, RateTerms, Tariff, TariffVersion, id_of
 from billing.tariffs import rate_of_row
 from rating.decks.deck import instant_us
 from rating.tariff import Rate
@@ -51,7 +51,7 @@ def _view(session: Session, tariff: Tariff) -> TariffView:
     last = session.exec(
         select(TariffVersion).where(TariffVersion.tariff_id == tariff.id, TariffVersion.version == tariff.version)
     ).first()
-    count = last.rates if last else _count(session, tariff)
+    count = last.rates if last else version_count(session, id_of(tariff))
     accounts = select(func.count()).select_from(Account).where(Account.tariff_id == tariff.id)
     return TariffView(
         id=tariff.id or 0,
@@ -65,11 +65,6 @@ def _view(session: Session, tariff: Tariff) -> TariffView:
     )
 
 
-def _count(session: Session, tariff: Tariff) -> int:
-    ours = (RateRow.tariff_id == tariff.id, RateRow.until_version == STILL)
-    return session.exec(select(func.count()).select_from(RateRow).where(*ours)).one()
-
-
 def page_of_rates(
     session: Session, tariff_id: int, *, prefix: str = "", after: Cursor | None = None, most: int
 ) -> list[Rate]:
@@ -77,7 +72,7 @@ def page_of_rates(
     asked = (
         select(RateRow, RateTerms.facts)
         .join(RateTerms, col(RateTerms.id) == RateRow.terms_id)
-        .where(RateRow.tariff_id == tariff_id, RateRow.until_version == STILL)
+        .where(*in_version(session, tariff_id))
         .order_by(col(RateRow.prefix), col(RateRow.effective_us))
         .limit(most)
     )

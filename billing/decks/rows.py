@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 from sqlalchemy import func
 from sqlalchemy import select as of_tables
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
-from billing.models import RateRow
+from billing.models import RateRow, RateWriting
 from billing.models.rates import STILL
 from rating.late import pl
 from rating.tariff import Rate
@@ -58,15 +58,19 @@ def cursor_of(session: Session) -> Any:
 
 def version_rows(session: Session, tariff_id: int, version: int | None = None) -> pl.DataFrame:
     """Return the rows of a tariff, of today or as they were in a version, in the order of prefixes."""
+    return rows_where(session, *in_version(session, tariff_id, version))
+
+
+def rows_where(session: Session, *conditions: Any) -> pl.DataFrame:
+    """Return rows of rates, in the order of prefixes."""
     table = RateRow.__table__  # type: ignore[attr-defined] # SQLModel sets it, its types do not say so
     columns = [table.c[name] for name in ("prefix", "destination", "terms_id", "effective_us", "expires_us")]
-    mine = (RateRow.tariff_id == tariff_id, *in_version(version))
     if is_postgresql(session):
-        found = _copied(session, of_tables(*columns).where(*mine))
+        found = _copied(session, of_tables(*columns).where(*conditions))
     else:
         # A column as one long text: the driver hands over five texts and not five million cells.
         joined = [func.group_concat(column, _BETWEEN) for column in columns]
-        found = _joined(session, of_tables(*joined).where(*mine))
+        found = _joined(session, of_tables(*joined).where(*conditions))
     return found.sort("prefix", "effective_us")
 
 
@@ -100,11 +104,16 @@ def _sql(session: Session, asked: Any) -> str:
     return str(asked.compile(dialect=session.get_bind().dialect, compile_kwargs={"literal_binds": True}))
 
 
-def in_version(version: int | None) -> tuple[Any, ...]:
-    """Return the conditions for rows of a version; None is that of today."""
-    if version is None:
-        return (col(RateRow.until_version) == STILL,)
-    return (col(RateRow.since_version) <= version, col(RateRow.until_version) > version)
+def in_version(session: Session, tariff_id: int, version: int | None = None) -> tuple[Any, ...]:
+    """Return the conditions for a tariff's rows of a version; None is that of today.
+
+    Where the next one is just being written, in parts, what is written of it does not count.
+    """
+    ours, since, until = col(RateRow.tariff_id) == tariff_id, col(RateRow.since_version), col(RateRow.until_version)
+    if version is not None:
+        return ours, since <= version, until > version
+    coming = session.exec(select(RateWriting.version).where(RateWriting.tariff_id == tariff_id)).first()
+    return (ours, until == STILL) if coming is None else (ours, until.in_([coming, STILL]), since < coming)
 
 
 def add_rows(
@@ -191,17 +200,23 @@ def digest_of(text: bytes) -> str:
     return sha256(text).hexdigest()
 
 
-def known_terms(session: Session, terms: Sequence[Rate]) -> tuple[list[bytes], list[str], dict[str, int]]:
-    """Return each one's facts as JSON and its digest, and the ids of those digests that are stored already."""
-    texts = [orjson.dumps(facts_of(rate), option=orjson.OPT_SORT_KEYS) for rate in terms]
-    digests = [digest_of(text) for text in texts]
-    return texts, digests, _ids_of(session, digests)
+def written(terms: Iterable[Rate]) -> list[tuple[str, bytes]]:
+    """Return each one's digest, and its facts as JSON."""
+    texts = (orjson.dumps(facts_of(rate), option=orjson.OPT_SORT_KEYS) for rate in terms)
+    return [(digest_of(text), text) for text in texts]
 
 
-def keep_terms(session: Session, terms: Sequence[Rate]) -> list[int]:
-    """Store what is not stored yet; return the id of each."""
-    texts, digests, ids = known_terms(session, terms)
-    missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in ids}
+def known_terms(session: Session, terms: Iterable[Rate]) -> tuple[list[str], dict[str, int]]:
+    """Return each one's digest, and the ids of those digests that are stored already."""
+    digests = [digest for digest, _ in written(terms)]
+    return digests, _ids_of(session, digests)
+
+
+def keep_terms(session: Session, terms: Sequence[tuple[str, bytes]]) -> list[int]:
+    """Store what was `written` and is not stored yet; return the id of each."""
+    digests = [digest for digest, _ in terms]
+    ids = _ids_of(session, digests)
+    missing = {digest: text for digest, text in terms if digest not in ids}
     if missing:
         # In one order, so that two imports at once do not wait for each other in a circle.
         ordered = sorted(missing.items())

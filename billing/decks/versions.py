@@ -8,7 +8,9 @@ from sqlalchemy import and_, insert, literal, update
 from sqlalchemy import select as of_tables
 from sqlmodel import Session, col, select
 
-from billing.decks.imports import Imported, find_tariff, keep_version, version_count
+from billing.decks.halfway import give_way
+from billing.decks.imports import Imported, Laid, find_tariff, keep_version, version_count
+from billing.decks.rows import rows_where
 from billing.errors import Conflict, OtherBody, Refused
 from billing.models import ImportKind, RateRow, Tariff, TariffVersion, id_of
 from billing.models.rates import STILL
@@ -36,33 +38,67 @@ def undo_import(
     Undoing again goes back one import more. The same `operation` again changes nothing. Raises `NotFound` for the
     tariff, `Refused` where there is nothing to undo: then nothing changes.
     """
+    begun = begin_undo(session, name, operation=operation, now=now, expected_version=expected_version)
+    if isinstance(begun, Imported):
+        return begun
+    tariff, undone = begun
+    counts = _go_back(session, id_of(tariff), undone.version - 1, tariff.version + 1)
+    rates = version_count(session, id_of(tariff))
+    return keep_undo(session, tariff, undone.version, counts, rates, operation=operation, actor=actor, now=now)
+
+
+def begin_undo(
+    session: Session, name: str, *, operation: str, now: datetime, expected_version: int | None
+) -> tuple[Tariff, TariffVersion] | Imported:
+    """Return the tariff, locked and with nobody writing its rates, and what is to be undone; or what this did before.
+
+    Raises as `undo_import` does.
+    """
     tariff = find_tariff(session, name, lock=True)
-    tariff_id = id_of(tariff)
     before = session.exec(select(TariffVersion).where(TariffVersion.operation == operation)).first()
     if before is not None:
-        if before.tariff_id != tariff_id or before.kind is not ImportKind.UNDO:
+        if before.tariff_id != tariff.id or before.kind is not ImportKind.UNDO:
             raise OtherBody(f"the operation {operation} was another import")
-        return Imported(name, before.version, 0, 0, 0, 0, before.counts, before.rates, replayed=True)
+        return _undone(name, before, replayed=True)
     if expected_version is not None and tariff.version != expected_version:
         raise Conflict(f"tariff {name} is at version {tariff.version} by now, not at {expected_version}: look again")
+    give_way(session, tariff, now)
     undone = last_import(session, tariff)
     if undone is None:
         raise Refused(f"tariff {name} has no import that could be undone")
-    version = tariff.version + 1
-    counts = _go_back(session, tariff_id, undone.version - 1, version)
+    return tariff, undone
+
+
+def keep_undo(
+    session: Session,
+    tariff: Tariff,
+    undone: int,
+    counts: dict[str, int],
+    rates: int,
+    *,
+    operation: str,
+    actor: str,
+    now: datetime,
+) -> Imported:
+    """Make the rates that hold again the version of today."""
     made = TariffVersion(
-        tariff_id=tariff_id,
-        version=version,
+        tariff_id=id_of(tariff),
+        version=tariff.version + 1,
         operation=operation,
         kind=ImportKind.UNDO,
         actor=actor[:100],
         made_at=now,
-        undoes=undone.version,
-        rates=version_count(session, tariff_id),
+        undoes=undone,
+        rates=rates,
         counts=counts,
     )
     keep_version(session, tariff, made, action="tariff.undo")
-    return Imported(name, version, counts["added"], counts["removed"], 0, 0, counts, made.rates)
+    return _undone(tariff.name, made)
+
+
+def _undone(name: str, made: TariffVersion, *, replayed: bool = False) -> Imported:
+    added, removed = made.counts["added"], made.counts["removed"]
+    return Imported(name, made.version, added, removed, 0, 0, made.counts, made.rates, replayed=replayed)
 
 
 def last_import(session: Session, tariff: Tariff) -> TariffVersion | None:
@@ -75,6 +111,16 @@ def last_import(session: Session, tariff: Tariff) -> TariffVersion | None:
         elif made.version not in undone:
             return made
     return None
+
+
+def lay_back(session: Session, tariff_id: int, to: int) -> Laid:
+    """Say which rows an undo ends, that `to` did not have, and which it writes again."""
+    since, until = col(RateRow.since_version), col(RateRow.until_version)
+    ours = col(RateRow.tariff_id) == tariff_id
+    ended = rows_where(session, ours, until == STILL, since > to)
+    again = rows_where(session, ours, until < STILL, since <= to, until > to)
+    counts = {"added": again.height, "removed": ended.height}
+    return Laid(ended, again, version_count(session, tariff_id, to), counts)
 
 
 def _go_back(session: Session, tariff_id: int, to: int, version: int) -> dict[str, int]:

@@ -50,6 +50,7 @@ from billing.models.rates import (
     ImportKind,
     RateRow,
     RateTerms,
+    RateWriting,
     TariffVersion,
 )
 from billing.models.rerating import (
@@ -160,6 +161,7 @@ __all__ = [
     "Posting",
     "RateRow",
     "RateTerms",
+    "RateWriting",
     "RecoveryCode",
     "RerateChange",
     "RerateRun",

@@ -72,6 +72,21 @@ class RateRow(SQLModel, table=True):
     since_version: int
 
 
+class RateWriting(SQLModel, table=True):
+    """A version of a tariff that is just being written, in more than one unit of work; its last one drops this row.
+
+    Until then rows of `rate` end with `version` or begin with it, and no reader of today may see that. `operation` is
+    that of the import, `touched_at` when it last wrote.
+    """
+
+    __tablename__ = "rate_writing"
+    __table_args__ = (PrimaryKeyConstraint("tariff_id"),)
+    tariff_id: int = Field(sa_column=row_of("tariff.id"))
+    version: int
+    operation: str = Field(max_length=200)
+    touched_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class TariffVersion(SQLModel, table=True):
     """How a version of a tariff came to be; only ever added. `operation` is the caller's id: it makes one version.
 

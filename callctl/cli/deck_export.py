@@ -12,7 +12,8 @@ import typer
 
 from billing.decks.exports import ExportFormat, export_csv, export_xlsx, read_version
 from billing.decks.imports import find_tariff
-from billing.decks.versions import list_versions, undo_import
+from billing.decks.parts import undo_in_parts
+from billing.decks.versions import list_versions
 from callctl.cli.deck_import import progress
 from callctl.cli.output import JsonOption, count, moment, people, print_json, row, say, table
 from callctl.cli.shell import Failed, shell_of
@@ -145,13 +146,13 @@ def undo(
             raise Failed("undo asks before it changes rates: say --yes")
         if not typer.confirm(f"Take back the last import of tariff {tariff}?", err=True):
             raise Failed("nothing was changed")
-    with shell.work() as session:
-        done = undo_import(
-            session,
+    with shell.store() as engine:
+        done = undo_in_parts(
+            engine,
             tariff,
             operation=shell.ids.new("undo"),
             actor=shell.actor,
-            now=shell.clock.now(),
+            clock=shell.clock,
             expected_version=expected,
         )
     if as_json:

@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from billing.decks.imports import Imported, Order, Preview, find_tariff, import_deck, preview, rounding_of
+from billing.decks.imports import Imported, Order, Preview, find_tariff, preview, rounding_of
+from billing.decks.parts import import_in_parts
 from callctl.cli.output import JsonOption, count, moment, people, print_json, row, say, table, warn
 from callctl.cli.shell import Failed, Shell, shell_of
 from rating.bands import zone_of
@@ -172,21 +173,20 @@ def _look(shell: Shell, tariff: str, deck: Deck, order: Order) -> Preview:
 def _store(
     shell: Shell, tariff: str, deck: Deck, order: Order, *, file: str, expected: int | None, quiet: bool
 ) -> Imported:
-    with progress(quiet=quiet) as bar:
+    with progress(quiet=quiet) as bar, shell.store() as engine:
         storing = bar.add_task("storing", total=len(deck))
-        with shell.work() as session:
-            return import_deck(
-                session,
-                tariff,
-                deck,
-                order,
-                operation=shell.ids.new("import"),
-                actor=shell.actor,
-                now=shell.clock.now(),
-                file=file,
-                expected_version=expected,
-                progress=lambda rows: bar.update(storing, completed=rows),
-            )
+        return import_in_parts(
+            engine,
+            tariff,
+            deck,
+            order,
+            operation=shell.ids.new("import"),
+            actor=shell.actor,
+            clock=shell.clock,
+            file=file,
+            expected_version=expected,
+            progress=lambda rows: bar.update(storing, completed=rows),
+        )
 
 
 def _confirm(*, as_json: bool) -> None:

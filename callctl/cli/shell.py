@@ -46,24 +46,25 @@ class Shell:
         return engine
 
     @contextmanager
-    def work(self) -> Iterator[Session]:
-        """One unit of work in the store, committed at the end."""
+    def store(self) -> Iterator[Engine]:
+        """The store, for what takes more than one unit of work."""
         engine = self.engine(self.settings())
         try:
-            with work(engine) as session:
-                yield session
+            yield engine
         finally:
             engine.dispose()
 
     @contextmanager
+    def work(self) -> Iterator[Session]:
+        """One unit of work in the store, committed at the end."""
+        with self.store() as engine, work(engine) as session:
+            yield session
+
+    @contextmanager
     def reading(self) -> Iterator[Session]:
         """One consistent look at the store that stops no writer."""
-        engine = self.engine(self.settings())
-        try:
-            with reading(engine) as session:
-                yield session
-        finally:
-            engine.dispose()
+        with self.store() as engine, reading(engine) as session:
+            yield session
 
     @property
     def actor(self) -> str:

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
-from sqlmodel import Session
 from starlette.responses import JSONResponse, Response
 
-from billing.decks.imports import Order, import_deck, preview, rounding_of
+from billing.decks.imports import Order, preview, rounding_of
+from billing.decks.parts import import_in_parts
 from billing.errors import Refused
 from billing.models import Tariff
-from billing.store import reading, work
+from billing.store import reading
 from rating.decks.changes import Kind, Mode
 from rating.decks.deck import Deck
 from rating.decks.reading import guess, read_deck
@@ -203,17 +203,16 @@ def _import(panel: Panel, caller: Caller, asked: Asked, data: bytes, operation: 
         tariff = see_own(session, caller.reach, asked.tariff_id)
         session.expunge_all()
     deck = _deck(tariff, asked, data)
-    with work(panel.engine) as session:
-        done = import_deck(
-            session,
-            _name(session, caller, asked.tariff_id),
-            deck,
-            Order(asked.mode, asked.effective_at),
-            operation=operation,
-            actor=caller.actor,
-            now=panel.clock.now(),
-            expected_version=asked.version,
-        )
+    done = import_in_parts(
+        panel.engine,
+        tariff.name,
+        deck,
+        Order(asked.mode, asked.effective_at),
+        operation=operation,
+        actor=caller.actor,
+        clock=panel.clock,
+        expected_version=asked.version,
+    )
     return ImportShape(
         tariff=done.tariff,
         version=done.version,
@@ -223,10 +222,6 @@ def _import(panel: Panel, caller: Caller, asked: Asked, data: bytes, operation: 
         changes=[],
         bad=[],
     )
-
-
-def _name(session: Session, caller: Caller, tariff_id: int) -> str:
-    return see_own(session, caller.reach, tariff_id).name
 
 
 def _shape(tariff: str, version: int, deck: Deck) -> ImportShape:

@@ -18,8 +18,9 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from billing.decks.imports import Imported, Order, Preview, import_deck, preview, rounding_of
+from billing.decks.imports import Imported, Order, Preview, preview, rounding_of
 from billing.decks.listing import TariffView, find_view
+from billing.decks.parts import import_in_parts
 from billing.decks.uploads import MOST_UPLOAD_BYTES, drop_upload, find_upload, keep_upload
 from billing.errors import Conflict, Refused
 from billing.models import Tariff
@@ -326,20 +327,20 @@ async def take(
         if error:
             return error
         deck = _deck(tariff, sheet, mapping, choices)
+        done = import_in_parts(
+            panel.engine,
+            tariff.name,
+            deck,
+            order_of(choices),
+            operation=f"panel:{principal.user_id}:{operation}",
+            actor=principal.login,
+            clock=panel.clock,
+            file=name,
+            expected_version=version,
+        )
         with work(panel.engine) as session:
-            done = import_deck(
-                session,
-                tariff.name,
-                deck,
-                order_of(choices),
-                operation=f"panel:{principal.user_id}:{operation}",
-                actor=principal.login,
-                now=panel.clock.now(),
-                file=name,
-                expected_version=version,
-            )
             drop_upload(session, upload_id)
-            return done
+        return done
 
     try:
         done = await run_in_threadpool(change)

@@ -17,7 +17,8 @@ from starlette.responses import Response, StreamingResponse
 
 from billing.decks.exports import ExportFormat, export_csv, export_xlsx, read_version
 from billing.decks.listing import TariffView, cursor_of_rate, page_of_rates
-from billing.decks.versions import last_import, list_versions, undo_import
+from billing.decks.parts import undo_in_parts
+from billing.decks.versions import last_import, list_versions
 from billing.errors import Conflict, Refused
 from billing.models import Account, Tariff, TariffVersion
 from billing.plans.lookup import find_listed
@@ -282,18 +283,18 @@ async def undo(
     panel = panel_of(request)
 
     def change() -> str:
-        with work(panel.engine) as session:
-            tariff = change_own(session, principal, tariff_id)
-            done = undo_import(
-                session,
-                tariff.name,
-                # One undo of one version, however often the form is sent.
-                operation=f"panel:undo:{tariff_id}:{version}",
-                actor=principal.login,
-                now=panel.clock.now(),
-                expected_version=version,
-            )
-            return f"The last import is taken back. {tariff.name} is at version {done.version} with {done.rates} rates."
+        with reading(panel.engine) as session:
+            name = change_own(session, principal, tariff_id).name
+        done = undo_in_parts(
+            panel.engine,
+            name,
+            # One undo of one version, however often the form is sent.
+            operation=f"panel:undo:{tariff_id}:{version}",
+            actor=principal.login,
+            clock=panel.clock,
+            expected_version=version,
+        )
+        return f"The last import is taken back. {name} is at version {done.version} with {done.rates} rates."
 
     to = f"{HOME}/{tariff_id}"
     try:
