@@ -368,7 +368,8 @@ class Attempt:
     def _end_leg(self, cause: str, disposition: str) -> None:
         leg, self.leg = self.leg, None
         if leg is not None:
-            self._hang_up(leg, cause, disposition)
+            # A loopback channel is not told who said BYE.
+            self._hang_up(leg, cause, disposition if self.detour is None else "")
             if self.detour is not None:
                 self.detour.end(cause)
 

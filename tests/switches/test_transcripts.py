@@ -37,6 +37,7 @@ class Expected:
     hung_up_by: str
     dial_status: str = ""
     talk_tenths: int | None = None
+    caller: str = "31201111"
 
 
 EXPECTED = {
@@ -50,6 +51,11 @@ EXPECTED = {
         Expected("4910000001", 16, "caller", talk_tenths=17),
         Expected("4420100001", 16, "callee", talk_tenths=10),
     ],
+    "joined": [
+        Expected("4910000001", 16, "caller", talk_tenths=21, caller="ua"),
+        Expected("4920150001", 16, "callee", talk_tenths=15),
+    ],
+    "detour": [Expected("49984910000001", 16, "caller", talk_tenths=7)],
 }
 
 
@@ -68,10 +74,12 @@ async def test_a_real_switch_replayed(kind: str, name: str) -> None:
     offers = told.of(CallOffered)
     assert [offer.callee for offer in offers] == [one.callee for one in EXPECTED[name]]
     assert {(offer.account_code, offer.direction) for offer in offers} == {("cust-000", Direction.OUTBOUND)}
-    assert offers[0].caller == "31201111"
+    assert offers[0].caller == EXPECTED[name][0].caller
     for offer, one in zip(offers, EXPECTED[name], strict=True):
         (end,) = told.of(CallEnded, offer.call_id)
-        assert (end.cause, end.hung_up_by, end.dial_status) == (one.cause, one.hung_up_by, one.dial_status)
+        # A loopback channel of FreeSWITCH is not told who said BYE.
+        by = "" if (kind, name) == ("freeswitch", "detour") else one.hung_up_by
+        assert (end.cause, end.hung_up_by, end.dial_status) == (one.cause, by, one.dial_status)
         assert {answer.at for answer in told.of(CallAnswered, offer.call_id)} == {end.answered_at} - {None}
         talked = None if end.answered_at is None else (end.at - end.answered_at).total_seconds() * 10
         assert talked == pytest.approx(one.talk_tenths, abs=1)

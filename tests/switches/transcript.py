@@ -209,6 +209,14 @@ async def _transferred(switch: Switch, told: Told) -> None:
     await told.wait(CallEnded, first.call_id)
 
 
+async def _joined(switch: Switch, told: Told) -> None:
+    first = await _first(switch, told, 60.0)
+    second = await told.wait(CallOffered, count=2)
+    await switch.admit(second.call_id, grant_s=60.0, ring_s=20)
+    for offer in (second, first):
+        await told.wait(CallEnded, offer.call_id)
+
+
 DRIVES: dict[str, Callable[[Switch, Told], Awaitable[None]]] = {
     "caller-hangs-up": _admitted,
     "callee-hangs-up": _admitted,
@@ -217,4 +225,6 @@ DRIVES: dict[str, Callable[[Switch, Told], Awaitable[None]]] = {
     "limit": _limited,
     "refused": _refused,
     "transfer": _transferred,
+    "joined": _joined,
+    "detour": _admitted,
 }

@@ -1,4 +1,4 @@
-"""Records transcripts from a real switch: python -m tests.switches.real.record freeswitch|asterisk."""
+"""Records transcripts from a real switch: python -m tests.switches.real.record freeswitch|asterisk [call]."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from callctl.switches.base import LinkUp
 from tests.switches.asterisk.lab import AsteriskLab
 from tests.switches.freeswitch.lab import FreeswitchLab
 from tests.switches.labs import Told
-from tests.switches.real.lab import REPOSITORY, Lab, free_port
+from tests.switches.real.lab import DETOUR, REPOSITORY, Lab, free_port
 from tests.switches.real.scenarios import Carrier, answerer, caller, number
 from tests.switches.real.sipp import Sipp
+from tests.switches.real.ua import Telephone
 from tests.switches.test_transcripts import adapter
 from tests.switches.transcript import DRIVES, FOLDER, FRAMES, Line, save
 
@@ -33,7 +34,10 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
         number("49", Carrier.ANSWERS),
         {"refer_to": number("44", Carrier.HANGS_UP, tenths=10), "refer_ms": 600},
     ),
+    "detour": (DETOUR + number("49", Carrier.ANSWERS), {"hold_ms": 700}),
 }
+JOINED = "joined"
+"""A telephone joins its two calls; that is not in SIPp's power."""
 
 
 class Recorder:
@@ -75,6 +79,25 @@ def scrubbed(line: Line, lab: Lab) -> Line:
     return Line(line.by_switch, line.ms, text)
 
 
+async def _call(lab: Lab, sipp: Sipp, name: str) -> None:
+    called, how = CALLS[name]
+    host = lab.endpoint(0).host
+    local = (host, free_port(socket.SOCK_DGRAM, host))
+    await sipp.call(caller(called, **how), local=local, remote=lab.sip, limit_s=15)
+
+
+async def _join_two(lab: Lab) -> None:
+    """Call one, half a second later another who talks 1.5 s, and leave them to each other."""
+    telephone = await Telephone((lab.endpoint(0).host, 5060), lab.sip).open()
+    try:
+        first = await telephone.call(number("49", Carrier.ANSWERS))
+        await asyncio.sleep(0.5)
+        await telephone.attended_transfer(first, await telephone.call(number("49", Carrier.HANGS_UP, tenths=15)))
+        await asyncio.sleep(2)
+    finally:
+        telephone.close()
+
+
 async def record(kind: str, lab: Lab, name: str, sipp: Sipp) -> None:
     """Record one call."""
     recorder = Recorder(kind, lab.control_port)
@@ -83,10 +106,7 @@ async def record(kind: str, lab: Lab, name: str, sipp: Sipp) -> None:
     switch, told = adapter(kind, port, lab.login, clock=SystemClock(), ids=SystemIds()), Told()
     await switch.start(told)
     await told.wait(LinkUp)
-    called, how = CALLS[name]
-    host = lab.endpoint(0).host
-    local = (host, free_port(socket.SOCK_DGRAM, host))
-    calling = asyncio.create_task(sipp.call(caller(called, **how), local=local, remote=lab.sip, limit_s=15))
+    calling = asyncio.create_task(_join_two(lab) if name == JOINED else _call(lab, sipp, name))
     await DRIVES[name](switch, told)
     await calling
     for event in told.events:
@@ -96,19 +116,19 @@ async def record(kind: str, lab: Lab, name: str, sipp: Sipp) -> None:
     save(FOLDER / kind / f"{name}.jsonl", [scrubbed(line, lab) for line in recorder.lines])
 
 
-async def main(kind: str) -> None:
-    """Record every call that is replayed."""
+async def main(kind: str, only: str = "") -> None:
+    """Record every call that is replayed, or one."""
     with tempfile.TemporaryDirectory(prefix="callctl-record-") as folder:
         lab: Lab = AsteriskLab(Path(folder)) if kind == "asterisk" else FreeswitchLab(Path(folder))
         lab.start()
         try:
             sipp = Sipp(lab.folder / "sipp")
             async with sipp.carrier(answerer(lab.trunk), local=(lab.carrier_host, 5060)):
-                for name in CALLS:
+                for name in [only] if only else [*CALLS, JOINED]:
                     await record(kind, lab, name, sipp)
         finally:
             lab.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:3]))
