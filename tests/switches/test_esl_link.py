@@ -216,7 +216,54 @@ async def test_a_handler_that_fails_takes_nobody_with_it(esl: ScriptedEsl) -> No
     await link.stop()
 
 
+async def test_more_events_than_there_is_room_for_break_the_link(
+    esl: ScriptedEsl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes too long to read loses none unseen: the link breaks, and all is compared when it is up again."""
+    monkeypatch.setattr("callctl.switches.esl.MAX_PENDING", 5)
+    async with linked(esl) as (link, heard):
+        await until(lambda: not link._pending)
+        esl.say(event("CHANNEL_PARK") * 50)
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop itself is busy, as by too much work
+        assert len(link._inbox) <= 11
+        await until(lambda: heard.ups == 2)
+        assert (heard.downs, link.counters.events, link.counters.garbage) == (1, 10, 1)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("text/event-json", 4 * 1024 * 1024), ("api/response", 128 * 1024 * 1024)])
+def test_a_body_too_long_is_refused_before_it_is_read(kind: str, most: int) -> None:
+    """Its headers are enough: of what is announced beyond the bound nothing is kept, however much of it comes."""
+    frames = Frames()
+    assert frames.feed(f"Content-Type: {kind}\nContent-Length: {most}\n\n".encode()) == []
+    with pytest.raises(BadFrame, match="too long"):
+        Frames().feed(f"Content-Type: {kind}\nContent-Length: {most + 1}\n\n".encode())
+
+
+def test_headers_too_long_are_refused_while_they_come() -> None:
+    """No end in sight after 64 KiB: it is no frame, and nothing more is kept."""
+    frames, lines = Frames(), b"x: y\n" * 1000
+    for _ in range(64 * 1024 // len(lines)):
+        assert frames.feed(lines) == []
+    with pytest.raises(BadFrame, match="without an end"):
+        frames.feed(lines)
+
+
 # --- what goes out
+
+
+async def test_more_commands_than_may_wait_are_refused_at_once(
+    esl: ScriptedEsl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the one too many is sent, and those before it get their answers."""
+    async with linked(esl) as (link, _):
+        await until(lambda: not link._pending)
+        monkeypatch.setattr("callctl.switches.esl.MAX_PENDING", 3)
+        requests = [link.send(f"api echo {number}") for number in range(3)]
+        with pytest.raises(EslDown, match="wait for an answer"):
+            link.send("api echo 3")
+        assert [await link.answer(one) for one in requests] == ["0", "1", "2"]
+        assert await link.ask("api echo 4") == "4"
+        assert esl.asked("echo") == [f"echo {number}" for number in (0, 1, 2, 4)]
 
 
 async def test_commands_are_answered_in_their_order(esl: ScriptedEsl) -> None:

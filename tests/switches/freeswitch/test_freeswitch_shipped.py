@@ -24,6 +24,17 @@ async def test_an_emergency_call_needs_no_controller(own_world: World) -> None:
     await own_world.cdrs(one, 0)
 
 
+async def test_a_call_between_telephones_needs_no_controller(own_world: World) -> None:
+    """A short number is dialled inside, whoever answers: it is never offered, and nobody is charged."""
+    one = await own_world.customer()
+    offers = own_world.observer.offers()
+    run = await own_world.call(one, "1000", hold_ms=300)
+    assert run.only.final is not None
+    assert run.only.final >= 400  # no telephone of that number is registered here
+    assert own_world.observer.offers() == offers
+    await own_world.cdrs(one, 0)
+
+
 async def test_without_a_controller_the_caller_is_refused(own_world: World) -> None:
     """An offer that nobody takes ends after ten seconds with 503; no telephone rings and nothing is recorded."""
     one = await own_world.customer("1")
