@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from billing.chart import ledger_account
 from billing.errors import NotFound, Refused
-from billing.models import Carrier, MinMargin, Route, Tariff, WalletKind, id_of
+from billing.models import Account, Carrier, MinMargin, Route, Tariff, WalletKind, id_of
 from billing.plans.edit import check_prefix, done, find_owner, find_tariff
 from billing.plans.reading import text
 from rating.errors import TariffError
@@ -26,6 +26,16 @@ class CarrierView:
     tariff: str
     currency: str
     prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarginView:
+    """What calls must earn, of an account or sold in a tariff (the other is ""); "" is nothing of the kind."""
+
+    account: str
+    tariff: str
+    percent: str
+    per_min: str
 
 
 def set_carrier(session: Session, name: str, tariff: str, *, actor: str, now: datetime) -> Carrier:
@@ -128,3 +138,17 @@ def find_carrier(session: Session, carrier_id: int) -> CarrierView:
     carrier, tariff = found
     routes = select(Route.prefix).where(Route.carrier_id == carrier_id).order_by(col(Route.prefix))
     return CarrierView(carrier_id, carrier.name, tariff.name, tariff.currency, tuple(session.exec(routes)))
+
+
+def list_margins(session: Session) -> list[MarginView]:
+    """Return what calls must earn: of accounts first, then what is sold in tariffs, by name."""
+    asked = (
+        select(MinMargin, Account.name, Tariff.name)
+        .join(Account, col(Account.id) == col(MinMargin.account_id), isouter=True)
+        .join(Tariff, col(Tariff.id) == col(MinMargin.tariff_id), isouter=True)
+    )
+    found = [
+        MarginView(account or "", tariff or "", margin.percent, margin.per_min)
+        for margin, account, tariff in session.exec(asked)
+    ]
+    return sorted(found, key=lambda one: (not one.account, one.account, one.tariff))

@@ -63,6 +63,8 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
         "Prices",
         (
             Screen("/tariffs", "Tariffs", "tag", "tariffs:read", own_label="What calls cost"),
+            Screen("/carriers", "Carriers", "route", "tariffs:read", whole=True),
+            Screen("/exchange", "Exchange rates", "arrows-exchange", "tariffs:read", whole=True),
             Screen("/reratings", "Re-rating", "refresh", "cdrs:read", whole=True),
         ),
     ),
