@@ -196,6 +196,18 @@ def ledger_sums(session: Session, before: date | None) -> dict[tuple[WalletKind,
     return {(kind, currency): (left, right) for (kind, currency), (left, right) in sums.items()}
 
 
+def ledger_day(session: Session, day: date) -> dict[tuple[WalletKind, str], tuple[int, int]]:
+    """Return debits and credits of one UTC day by kind and currency."""
+    sums: Sums = defaultdict(lambda: [0, 0])
+    for row in session.exec(select(LedgerTotal).where(LedgerTotal.day == day)):
+        _merge(sums, {(row.kind, row.currency): [row.debits_micros, row.credits_micros]})
+    fresh = _ask(session, POSTINGS, "p.posted_at", _place(session, POSTINGS_AT), END)
+    for (kind, currency, when), values in _spread_postings(fresh).items():
+        if when == day:
+            _merge(sums, {(kind, currency): values[:2]})
+    return {(kind, currency): (left, right) for (kind, currency), (left, right) in sums.items()}
+
+
 def behind(session: Session) -> int:
     """Return how many records are not in the totals yet."""
     last = session.execute(text("SELECT coalesce(max(id), 0) FROM cdr_key")).scalar_one()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, time
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
+from billing import day_money
 from billing.models import Account, OutboxRow
 from billing.search import CdrFilter, search_cdrs
 from billing.totals import call_sums, money_sums
@@ -23,10 +24,16 @@ MOST_REFUSALS = 20
 
 @dataclass(frozen=True, slots=True)
 class Today:
-    """The figures of a UTC day so far. `revenue`: what the operator earned, per currency, micro-units."""
+    """The figures of a UTC day so far, money per currency in micro-units.
+
+    `revenue`: what calls that ended today earned the operator when they ended; `corrected`: by how much its income of
+    earlier and of today's calls was corrected today, not in `revenue`; `cost`: what carriers get, not taken off either.
+    """
 
     since: datetime
     revenue: tuple[tuple[str, int], ...]
+    corrected: tuple[tuple[str, int], ...]
+    cost: tuple[tuple[str, int], ...]
     calls: int
     answered: int
     talk_ms: int
@@ -58,6 +65,8 @@ def today(session: Session, now: datetime) -> Today:
     return Today(
         since=datetime.combine(day, time(), UTC),
         revenue=tuple(sorted((currency, micros) for currency, micros in earned.items() if micros)),
+        corrected=day_money.corrected(session, day),
+        cost=day_money.carrier_cost(session, day),
         calls=counts.total(),
         answered=counts["answered"],
         talk_ms=talk_ms,

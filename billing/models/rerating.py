@@ -103,6 +103,7 @@ class Correction(SQLModel, table=True):
         ),
         Index("ix_correction_call", "call_id", "level", "id"),
         Index("ix_correction_account", "account_id", "made_at", "id"),
+        Index("ix_correction_made", "made_at"),
     )
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
     run_id: int = Field(sa_column=row_of("rerate_run.id"))

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from billing.errors import BillingError
 from callctl.cli import (
+    account_move,
     accounts,
     books,
     bundles,
@@ -166,6 +167,7 @@ for part in (
     run,
     demo,
     accounts,
+    account_move,
     statements,
     keys,
     users,

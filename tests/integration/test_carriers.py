@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import Engine
 from sqlmodel import select
 
-from billing import books
+from billing import books, day_money
 from billing.catalogue import load_catalogue
 from billing.cdrs import EndedCall, EndedCost, find_cdr, find_cost, settle
 from billing.charges import explain_cost, margin_of
@@ -114,6 +114,8 @@ def test_the_cost_is_posted_with_the_charges_and_the_margin_is_told(engine: Engi
     assert (ledger(engine, WalletKind.CARRIER_COST), ledger(engine, WalletKind.CARRIER_PAYABLE)) == (-60_000, 60_000)
     assert ledger(engine, WalletKind.INCOME) == 70_000
     with reading(engine) as session:
+        assert day_money.carrier_cost(session, NOW.date()) == (("EUR", 60_000),)
+        assert day_money.carrier_cost(session, NOW.date() + timedelta(days=1)) == ()
         assert books.check_store(session).findings == ()
         _, charges = find_cdr(session, "sw:2")
         cost = find_cost(session, "sw:2")

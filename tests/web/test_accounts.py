@@ -141,3 +141,24 @@ def test_a_statement_adds_up_and_is_a_file_too(owner: Visitor) -> None:
     assert (len(lines), lines[-1].rpartition(",")[2]) == (4, "25.00")
     assert owner.get(f"/accounts/{ANNA}/statement", params={"month": "2026-13"}).status_code == 409
     assert owner.get("/accounts/999/statement").status_code == 404
+
+
+def test_an_account_is_moved_by_the_operator_alone(visitor: Visitor) -> None:
+    """From Bluebird to the operator and not under a customer; a reseller moves nothing, not even its own."""
+    visitor.log_in("blue")
+    before = [str(row.model_dump()) for row in visitor.world.rows(Account)]
+    assert "Under</label>" not in visitor.get("/accounts/3/settings").text
+    assert visitor.submit("/accounts/3/move", under="1").status_code == 403
+    visitor.cookies.clear()
+    visitor.log_in()
+    assert "Under</label>" in visitor.get("/accounts/3/settings").text
+    answer = visitor.submit("/accounts/3/move", under="5")
+    assert answer.status_code == 422
+    assert "is a customer" in answer.text
+    assert visitor.submit("/accounts/3/move", under="99").status_code == 422
+    assert [str(row.model_dump()) for row in visitor.world.rows(Account)] == before
+    assert visitor.submit("/accounts/3/move", under="1").status_code == 303
+    assert "hangs under Northwind Telecom now" in visitor.get("/accounts/3").text
+    visitor.cookies.clear()
+    visitor.log_in("blue")
+    assert visitor.get("/accounts/3").status_code == 404

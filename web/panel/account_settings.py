@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from billing import account_changes, accounts, brands, outbox
 from billing.access import Reach
+from billing.account_tree import KEEP, move_account, places_for
 from billing.accounts import AccountView
 from billing.errors import Conflict, NotFound, Refused, TooLarge
 from billing.models import AccountKind, IdentityKind, Tariff, TariffOwner
@@ -67,16 +68,20 @@ async def _page(
     error: str = "",
     identity_error: str = "",
     host_error: str = "",
+    move_error: str = "",
+    move_form: Mapping[str, str] | None = None,
     status: int = 200,
 ) -> Response:
     panel = panel_of(request)
 
-    def read() -> tuple[AccountView, list[str], list[str]]:
+    def read() -> tuple[AccountView, list[str], list[str], list[tuple[int, str]]]:
         with reading(panel.engine) as session:
             view = _account(session, principal.reach, account_id)
-            return view, _tariffs(session, principal.reach, view.currency), brands.hosts_of(session, account_id)
+            tariffs = _tariffs(session, principal.reach, view.currency)
+            places = places_for(session, account_id) if principal.reach.whole else []
+            return view, tariffs, brands.hosts_of(session, account_id), places
 
-    view, tariffs, hosts = await run_in_threadpool(read)
+    view, tariffs, hosts, places = await run_in_threadpool(read)
     return show(
         request,
         principal,
@@ -90,6 +95,10 @@ async def _page(
         own=_is_own(principal, account_id),
         hosts=", ".join(hosts),
         host_error=host_error,
+        places=places,
+        keep=KEEP,
+        move_error=move_error,
+        move_form=move_form or {"under": str(view.parent_id), "tariff": KEEP},
         error=error,
         identity_error=identity_error,
     )
@@ -274,6 +283,33 @@ async def set_hosts(
         return await _page(request, principal, account_id, host_error=str(error), status=422)
     said = "The host names are changed." if changed else "Nothing was different."
     return flash(request, principal, "success", said, to=f"/accounts/{account_id}/settings#hosts")
+
+
+@router.post("/accounts/{account_id}/move")
+async def move(
+    request: Request,
+    principal: Annotated[Principal, Depends(may("accounts:write", whole=True))],
+    account_id: AccountId,
+    under: Annotated[int, Form(ge=0, le=MOST_ID)] = 0,
+    tariff: Annotated[str, Form(max_length=100)] = KEEP,
+) -> Response:
+    """Hang an account under another: calls offered from now on are paid there, the past stays with who paid."""
+    panel = panel_of(request)
+
+    def change() -> tuple[AccountView, bool]:
+        with work(panel.engine) as session:
+            now = panel.clock.now()
+            moved = move_account(session, account_id, under, tariff=tariff or None, actor=principal.login, now=now)
+            return _account(session, principal.reach, account_id), moved
+
+    try:
+        view, moved = await run_in_threadpool(change)
+    except (Refused, NotFound) as error:
+        form = {"under": str(under), "tariff": tariff}
+        return await _page(request, principal, account_id, move_error=str(error), move_form=form, status=422)
+    text = f"{view.name} hangs under {view.parent} now. Calls that are up keep who pays for them."
+    said = text if moved else "Nothing was different."
+    return await _told(request, principal, view, said, to=f"/accounts/{account_id}")
 
 
 @router.post("/accounts/{account_id}/close")
