@@ -160,8 +160,16 @@ def percent_of(ppm: int) -> str:
 
 
 def earned(session: Session, account_id: int, month: str) -> Earned:
-    """Return what a month earned an account. Raises `NotFound` for the account or where it has no commission."""
+    """Return what a month earns an account, or (`amount_micros`) what was booked for it.
+
+    Raises `NotFound` for the account or where it has no commission.
+    """
     account, commission, above = _terms(session, account_id)
+    if (booked := session.get(CommissionMonth, (account_id, month))) is not None:
+        payer = session.exec(select(Account).where(Account.id == booked.payer_id)).one()
+        base = base_of(session, Terms(account, payer, booked.basis, booked.since, booked.until))
+        part = part_of(base.micros, booked.ppm)
+        return Earned(base.calls, base.without_cost, base.micros, part, 0, booked.paid_micros)
     return _earned(session, account, commission, above, month_of(month, account.timezone))[0]
 
 

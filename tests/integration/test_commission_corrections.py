@@ -73,6 +73,10 @@ async def test_a_correction_made_later_is_taken_in_by_the_next_run_once(world: W
     assert (would.earned_micros, would.earlier_micros, would.amount_micros) == (0, 4_000, 4_000)
     assert pay(world, world.tree.cleo, "2026-04", MAY) == (0, 4_000, 4_000)
     assert pay(world, world.tree.cleo, "2026-04", MAY) == (0, 4_000, 4_000)
+    with reading(world.engine) as session:
+        # Of a month that is booked: what its calls came to by now, and what was booked.
+        march = commissions.earned(session, world.tree.cleo, "2026-03")
+    assert (march.base_micros, march.earned_micros, march.amount_micros) == (180_000, 18_000, 14_000)
     assert pay(world, world.tree.cleo, "2026-05", MAY + timedelta(days=31)) == (0, 0, 0)
     await world.clean()
 
