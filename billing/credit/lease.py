@@ -13,7 +13,8 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from billing.credit.store import CreditStore, answers
+from billing.credit.client import answers
+from billing.credit.store import CreditStore
 from billing.errors import CreditUnavailable
 from billing.ports import Clock
 

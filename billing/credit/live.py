@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
-from billing.credit.store import CHUNK, RECONNECT_S, answers, client_timeout_s, reply
+from billing.credit.client import CHUNK, RECONNECT_S, answers, client_timeout_s, reply
 from billing.ports import Clock, SystemClock
 
 HANGUP_LIVES_MS: Final = 60_000

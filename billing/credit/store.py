@@ -13,187 +13,57 @@ money grew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from billing.credit.batch import Scripts, unavailable
-from billing.credit.runs import Runs, greet, run_id_of
+from billing.credit.batch import Scripts
+from billing.credit.client import CHUNK, RECONNECT_S, WAKE_POLL_S, answers, connect, reply
+from billing.credit.holds import (
+    NO_DAYS,
+    AccountState,
+    ApplyCode,
+    Days,
+    Held,
+    HoldCode,
+    NotHeld,
+    OpenHold,
+    Share,
+    WalletState,
+    WalletView,
+)
+from billing.credit.runs import Runs, run_id_of
 from billing.errors import CreditUnavailable, Fenced, TooLarge
 from billing.ledger import Applied
+
+__all__ = [
+    "NO_DAYS",
+    "AccountState",
+    "ApplyCode",
+    "CreditStore",
+    "Days",
+    "Held",
+    "HoldCode",
+    "NotHeld",
+    "OpenHold",
+    "Share",
+    "WalletState",
+    "WalletView",
+    "connect",
+]
 
 LARGEST_MICROS: Final = 2**53 - 1
 """The largest amount, balance or sum of holds: Lua counts in doubles."""
 REMEMBER_ENDED_MS: Final = 3_600_000
 """How long a call that is over cannot be held again."""
-MOST_CONNECTIONS: Final = 64
-CHUNK: Final = 500
-"""How many commands travel together."""
-Days: TypeAlias = Mapping[int, int]
-"""For a wallet the number of the day it is on its account's own clock (`date.toordinal`)."""
-NO_DAYS: Final[Days] = {}
 ScriptCall: TypeAlias = tuple[list[str], Sequence[str | int]]
 """The keys and the arguments of one run of a script."""
 UNNAMED: Final = "1"
 """What marks a server that does not tell which run it is."""
-WAKE_POLL_S: Final = 1.0
-RECONNECT_S: Final = 0.5
-
-
-def connect(url: str, timeout_s: float = 2.0, *, runs: Runs | None = None) -> Redis:
-    """Make a client (redis://, rediss:// or unix://) on which every call ends: answered, tried twice, or an error.
-
-    Every script may be told twice, so a lost answer is asked for again on a new connection. With `runs` no command
-    reaches a server that was started again before that is known.
-    """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=MOST_CONNECTIONS,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        health_check_interval=30,
-        retry=Retry(ConstantBackoff(0.05), 1, (RedisConnectionError, RedisTimeoutError)),
-        decode_responses=True,
-        **({"redis_connect_func": partial(greet, runs=runs)} if runs else {}),
-    )
-    return Redis.from_pool(pool)
-
-
-def client_timeout_s(redis: Redis) -> float:
-    """Return how long a client waits for an answer."""
-    return float(redis.connection_pool.connection_kwargs.get("socket_timeout") or 2 * WAKE_POLL_S)
-
-
-async def reply(answer: Awaitable[Any] | Any) -> Any:
-    """Await an answer: the client's types leave open whether a command is one."""
-    return await answer
-
-
-@contextmanager
-def answers() -> Iterator[None]:
-    """Turn whatever a client raises when Redis cannot be used into `CreditUnavailable`."""
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise unavailable(error) from error
-
-
-class HoldCode(StrEnum):
-    """Why a hold was not made."""
-
-    NO_MONEY = "no_money"
-    DAY_LIMIT = "day_limit"
-    """The account's limit for what its calls may cost in a day would be passed."""
-    INACTIVE = "inactive"
-    TOO_MANY_CALLS = "too_many_calls"
-    TOO_FAST = "too_fast"
-    UNKNOWN_WALLET = "unknown_wallet"
-    """The wallet or account is not in Redis: sync it from SQL, then try again."""
-    NO_HOLD = "no_hold"
-    """An extension for a call that has no open hold."""
-    ENDED = "ended"
-    """The call is over: nothing may be held for it any more."""
-    TOO_LARGE = "too_large"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The part of one wallet in a call's hold: the whole amount held, not a difference."""
-
-    wallet_id: int
-    account_id: int
-    amount_micros: int
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The hold stands (now, or since an earlier try)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotHeld:
-    """Nothing was changed. `level` is the first share that failed; `available` per share counts what the call holds
-    itself, and is 0 for a wallet that Redis does not know.
-    """
-
-    code: HoldCode
-    level: int
-    available: tuple[int, ...]
-
-
-class ApplyCode(StrEnum):
-    """What became of a posting."""
-
-    APPLIED = "applied"
-    SEEN = "seen"
-    GAP = "gap"
-    UNKNOWN_WALLET = "unknown_wallet"
-    TOO_LARGE = "too_large"
-    """The balance could not be kept exactly: SQL should have refused it. Nothing was changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class WalletState:
-    """A wallet as SQL has it."""
-
-    wallet_id: int
-    balance_micros: int
-    seq: int
-    credit_limit_micros: int
-
-
-@dataclass(frozen=True, slots=True)
-class AccountState:
-    """An account's limits as SQL has them."""
-
-    account_id: int
-    status: str
-    max_calls: int | None
-    max_cps: int | None
-    max_day_micros: int | None = None
-    day: int = 0
-    """The number of the account's day, and what its calls have cost in it: taken only where Redis does not know."""
-    spent_micros: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class WalletView:
-    """A wallet as Redis has it."""
-
-    wallet_id: int
-    balance_micros: int
-    held_micros: int
-    credit_limit_micros: int
-    seq: int
-
-    @property
-    def available_micros(self) -> int:
-        """Balance + credit limit − held."""
-        return self.balance_micros + self.credit_limit_micros - self.held_micros
-
-
-@dataclass(frozen=True, slots=True)
-class OpenHold:
-    """A hold as Redis has it; `finished` where it waits only for its posting. `facts` is the controller's own JSON."""
-
-    call_id: str
-    shares: tuple[Share, ...]
-    deadline_ms: int
-    finished: bool
-    facts: str
 
 
 class CreditStore:

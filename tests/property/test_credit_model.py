@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 from redis.asyncio import Redis
 
+from billing.credit.client import reply
 from billing.credit.store import (
     AccountState,
     ApplyCode,
@@ -33,7 +34,6 @@ from billing.credit.store import (
     Share,
     WalletState,
     connect,
-    reply,
 )
 from billing.errors import TooLarge
 from tests.credit_fixtures import LARGEST
