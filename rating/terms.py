@@ -22,14 +22,13 @@ from rating.tariff import Rate, check
 class Span(NamedTuple):
     """The increments of one step: they begin at `begin_ms`, each costs `each`, and `before` was spent until there.
 
-    `step` None: the free seconds of the call, one increment that costs nothing.
+    The free seconds of a call are one increment that costs nothing.
     """
 
     begin_ms: int
     increment_ms: int
     each: int
     before: int
-    step: Step | None
 
 
 class Rung(NamedTuple):
@@ -178,7 +177,7 @@ def _make_terms(rate: Rate) -> Terms:
     unit_micros = 10 ** (DECIMALS - rate.rounding.decimals)
     quick = None
     if only and limits is None:
-        quick = (tuple(span[:4] for span in only.latest_first), add, divisor, half_even, unit_micros)
+        quick = (tuple((*span,) for span in only.latest_first), add, divisor, half_even, unit_micros)
     return Terms(
         spans=only.spans if only else (),
         latest_first=only.latest_first if only else (),
@@ -261,14 +260,14 @@ def _spans(rungs: tuple[Rung, ...], connect_fee: int, free_ms: int) -> Iterable[
     """Lay the increments of each step end to end. A step that an increment of the one before covers has none."""
     begin_ms, before = free_ms, connect_fee
     if free_ms:
-        yield Span(0, free_ms, 0, connect_fee, None)
+        yield Span(0, free_ms, 0, connect_fee)
     for number, rung in enumerate(rungs):
         before += rung.fee
         is_last = number + 1 == len(rungs)
         until_ms = begin_ms if is_last else rungs[number + 1].from_ms
         count = max(0, -((begin_ms - until_ms) // rung.increment_ms))
         if count or is_last:
-            yield Span(begin_ms, rung.increment_ms, rung.each, before, rung.step)
+            yield Span(begin_ms, rung.increment_ms, rung.each, before)
         begin_ms += count * rung.increment_ms
         before += count * rung.each
 

@@ -36,7 +36,7 @@ pytest_add_cli_args =
     -q
     -p
     no:cacheprovider
-timeout_constant = 1
+timeout_constant = 5
 timeout_multiplier = 4
 use_git_change_detection = false
 process_isolation = forkserver
@@ -120,7 +120,7 @@ def main() -> int:
         folder = Path(made)
         lay_out(folder, modules)
         said = mutmut(folder, "run", "--max-children", str(asked.jobs), *asked.only)
-        say(said.rsplit("\r", 1)[-1].strip())
+        say(next((line for line in reversed(said.replace("\r", "\n").splitlines()) if "🎉" in line), "").strip())
         lines = (line.partition(": ") for line in mutmut(folder, "results").splitlines() if ": " in line)
         results = [(name.strip(), status.strip()) for name, _, status in lines]
         results = [(name, status) for name, status in results if status != "not checked"]
