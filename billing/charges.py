@@ -61,13 +61,11 @@ def paid_again(rate: Rate, facts: dict[str, Any]) -> Paid:
     Raises `ValueError` where the bundles come to something else than its facts say.
     """
     talk_ms, answered_at = talk_of(facts)
-    bundles, flat = facts.get("bundles", ()), facts.get("flat")
-    if not bundles and not flat:
+    if not facts.get("bundles") and not facts.get("flat"):
         micros, billed_ms = cost_ms(rate, talk_ms, answered_at)
         return Paid(micros, (), billed_ms)
-    first = [flat] if flat else []
-    paid = pay(rate, talk_ms, _mosts_ms(facts), answered_at)
-    if paid.uses_ms != tuple(one["used_ms"] for one in (*first, *bundles)):
+    paid = pay(rate, talk_ms, mosts_ms(facts), answered_at)
+    if paid.uses_ms != used_ms(facts):
         raise ValueError("its bundles do not come to what was taken out of them")
     return paid
 
@@ -123,7 +121,7 @@ def _said(charge: Charged) -> Iterator[str]:
     before = list(_before_money(facts))
     if before:
         yield from before
-        due = left_exact(listed, talk_ms, _mosts_ms(facts), answered_at)
+        due = left_exact(listed, talk_ms, mosts_ms(facts), answered_at)
         yield f"What is left for the money: {exact_text(due)} {currency}"
     for key, words in (("discount", _discount), ("tier", _tier)):
         if key in plan:
@@ -137,10 +135,16 @@ def _said(charge: Charged) -> Iterator[str]:
     yield f"Total, {rounding}: {format_amount(charge.amount_micros)} {charge.currency}"
 
 
-def _mosts_ms(facts: dict[str, Any]) -> list[int]:
+def mosts_ms(facts: dict[str, Any]) -> list[int]:
     """Return how much of its flat rate and of each bundle a call could use."""
     flat = facts.get("flat")
     return [*([flat["left_ms"]] if flat else ()), *(bundle["most_ms"] for bundle in facts.get("bundles", ()))]
+
+
+def used_ms(facts: dict[str, Any]) -> tuple[int, ...]:
+    """Return how much of its flat rate and of each bundle a call used."""
+    flat = facts.get("flat")
+    return tuple(one["used_ms"] for one in (*([flat] if flat else ()), *facts.get("bundles", ())))
 
 
 def _before_money(facts: dict[str, Any]) -> Iterator[str]:

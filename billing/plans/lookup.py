@@ -35,8 +35,13 @@ class NoExchange:
     to_currency: str
 
 
-def find_price(catalogue: Catalogue, party: Party, number: str, at: datetime) -> Priced | NoExchange | None:
+def find_price(
+    catalogue: Catalogue, party: Party, number: str, at: datetime, *, past: Mapping[str, Any] | None = None
+) -> Priced | NoExchange | None:
     """Return what the party pays for a number, in its currency; None where neither it nor its tariff has a rate.
+
+    `past`: the plan that a charge of the past kept. It has the tier of its offer, and none if it had none: what was
+    used in its month by then cannot be asked for any more.
 
     The longest prefix wins. Of the same prefix an own rate wins over the tariff's, and a tariff's own rate over one
     that it derives. A discount is for what the tariff says, not for own rates, which are in the party's currency.
@@ -54,7 +59,7 @@ def find_price(catalogue: Catalogue, party: Party, number: str, at: datetime) ->
     if discount is not None:
         said["discount"] = {"percent": text(discount.percent), "prefix": discount.prefix}
         factor = discount.factor
-    tier = _tier(catalogue, party, book, number, at)
+    tier = _tier(catalogue, party, book, number, at) if past is None else past.get("tier")
     if tier is not None:
         said["tier"] = tier
         factor = times(factor, less(Decimal(tier["percent"])))
@@ -68,6 +73,11 @@ def find_price(catalogue: Catalogue, party: Party, number: str, at: datetime) ->
         return listed
     plan_facts = {**(listed.plan or {}), **said, "listed": listed.rate.facts()}
     return Priced(scaled(listed.rate, factor), plan_facts)
+
+
+def looks_at_months(party: Party, book: TariffBook, number: str) -> bool:
+    """Return whether a price or a flat rate for a number depends on what was used in a month."""
+    return best(_volumes(party, book), number) is not None
 
 
 def _volumes(party: Party, book: TariffBook | None) -> list[Volume]:

@@ -9,15 +9,17 @@ from typing import Any
 
 from billing.catalogue import Catalogue, Party, TariffBook
 from billing.cdrs import talk_facts
+from billing.charges import mosts_ms, used_ms
 from billing.models import Cdr, Charge
-from billing.plans.lookup import NoExchange, find_price
+from billing.plans.lookup import NoExchange, find_price, looks_at_months
 from rating.bulk import BARRED, NO_RATE, TOO_LARGE, BulkBook, call_columns
 from rating.bundles import pay
-from rating.errors import AmountError
+from rating.errors import AmountError, RatingError
 from rating.late import pl
 from rating.prefixes import RateMap
 from rating.pricing import charged
 from rating.tariff import Rate
+from rating.terms import terms_of
 
 NO_TARIFF, NO_EXCHANGE, SPECIAL, UNREADABLE = "no_tariff", "no_exchange", "special", "unreadable"
 WHY = {
@@ -26,12 +28,15 @@ WHY = {
     BARRED: "the tariff bars the number",
     TOO_LARGE: "the price would be too large to keep",
     NO_EXCHANGE: "the tariff has another currency, and no exchange rate is known for that time",
-    SPECIAL: "priced with something a re-rating cannot repeat, such as other seconds of a bundle",
+    SPECIAL: "priced with something a re-rating cannot repeat, such as other seconds of a bundle or a month",
     UNREADABLE: "the stored facts cannot be read",
 }
 """Why a charge has no other price."""
-_KNOWN = {"tariff", "tariff_id", "version", "rate", "billable_s", "billable_ms", "answered_at", "plan", "bundles"}
-"""What a charge may say of itself for its price to follow from tariff, plan and talk alone."""
+_KNOWN = {
+    *("tariff", "tariff_id", "version", "rate", "billable_s", "billable_ms", "answered_at", "plan"),
+    *("bundles", "flat", "counts"),
+}
+"""What a charge may say of itself for its price to follow from tariff, plan, talk and itself alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,22 @@ class Repriced:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
+    """A charge to be priced by `book`. `facts` are those it stands by."""
+
     place: int
     cdr: Cdr
     book: TariffBook
-    bundles: Sequence[dict[str, Any]]
+    facts: dict[str, Any]
+
+    @property
+    def keeps(self) -> dict[str, Any]:
+        """What the call took of bundles and of its month: it stays taken, and its price is beside it."""
+        return {key: self.facts[key] for key in ("flat", "counts", "bundles") if self.facts.get(key)}
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What the charge keeps of the plan it was priced by."""
+        return self.facts.get("plan") or {}
 
 
 class Pricer:
@@ -72,11 +89,13 @@ class Pricer:
                 told[place] = found
                 continue
             used[found.id] = found.version
-            asked = _Asked(place, cdr, found, charge.facts.get("bundles", ()))
+            asked = _Asked(place, cdr, found, charge.facts)
             party = self.catalogue.parties.get(charge.account_id)
             if party is None or party.currency != charge.currency:
                 told[place] = UNREADABLE
-            elif _is_plain(party, found) and not asked.bundles:
+            elif _asks_another_month(asked, party):
+                told[place] = SPECIAL
+            elif _is_plain(party, found) and not asked.keeps and "tier" not in asked.plan:
                 plain[found.id].append(asked)
             else:
                 told[place] = self._one(asked, replace(party, tariff_id=found.id))
@@ -89,6 +108,8 @@ class Pricer:
         facts = charge.facts
         if not isinstance(facts, dict) or not isinstance(facts.get("tariff_id"), int):
             return UNREADABLE
+        if not isinstance(facts.get("plan", {}), dict):
+            return UNREADABLE
         if not set(facts) <= _KNOWN:
             return SPECIAL
         book = self.catalogue.tariffs.get(facts["tariff_id"] if to_tariff_id is None else to_tariff_id)
@@ -96,7 +117,7 @@ class Pricer:
 
     def _one(self, asked: _Asked, party: Party) -> Repriced | str:
         cdr = asked.cdr
-        found = find_price(self.catalogue, party, dialled(cdr), cdr.offered_at)
+        found = find_price(self.catalogue, party, dialled(cdr), cdr.offered_at, past=asked.plan)
         if found is None:
             return NO_RATE
         if isinstance(found, NoExchange):
@@ -105,9 +126,9 @@ class Pricer:
             return BARRED
         try:
             prices = charged(found.rate, cdr.billable_ms, cdr.answered_at)
-            if asked.bundles:
-                paid = pay(found.rate, prices[1], [one["most_ms"] for one in asked.bundles], cdr.answered_at)
-                if paid.uses_ms != tuple(one["used_ms"] for one in asked.bundles):
+            if "flat" in asked.keeps or "bundles" in asked.keeps:
+                paid = pay(found.rate, prices[1], mosts_ms(asked.facts), cdr.answered_at)
+                if paid.uses_ms != used_ms(asked.facts):
                     return SPECIAL
                 prices = paid.micros, prices[1], paid.billed_ms
         except AmountError:
@@ -149,6 +170,26 @@ def _is_plain(party: Party, book: TariffBook) -> bool:
     return party.plan is None and book.sales is None and book.currency == party.currency
 
 
+def _asks_another_month(asked: _Asked, party: Party) -> bool:
+    """Return whether the price would depend on what was used by then in a month that the charge says nothing of.
+
+    So with a tariff other than its own that has a plan for the number, or lacks the one it had; and with a rate that
+    was the account's own, or free, where a plan would have counted beside another one.
+    """
+    number, of_party = dialled(asked.cdr), party.plan.volumes if party.plan else ()
+    had = [one["plan_id"] for one in (asked.plan.get("tier"), asked.facts.get("flat")) if one]
+    if asked.book.id != asked.facts["tariff_id"]:
+        if any(volume.reach(number) >= 0 for volume in asked.book.volumes):
+            return True
+        return bool(set(had) - {volume.id for volume in of_party})
+    if had or not looks_at_months(party, asked.book, number):
+        return False
+    try:
+        return bool(asked.plan.get("own")) or terms_of(Rate.from_facts(asked.facts["rate"])).free
+    except (KeyError, RatingError):
+        return True
+
+
 def dialled(cdr: Cdr) -> str:
     """Return the number that was called, as tariffs know it."""
     return cdr.callee.removeprefix("+")
@@ -170,6 +211,6 @@ def _repriced(
         "rate": rate_facts or rate.facts(),
         **talk_facts(rate, priced_ms, asked.cdr.answered_at or asked.cdr.offered_at),
         **({"plan": plan} if plan else {}),
-        **({"bundles": asked.bundles} if asked.bundles else {}),
+        **asked.keeps,
     }
     return Repriced(cost_micros, -(-billed_ms // 1000), facts)
