@@ -17,7 +17,7 @@ from billing.access import Reach
 from billing.accounts import find_account
 from billing.alerts import dismiss_alert, list_alerts
 from billing.chart import operator_id
-from billing.errors import BillingError, NotFound
+from billing.errors import BillingError, NotFound, Refused
 from billing.fraud import rules
 from billing.fraud.words import when
 from billing.models import Account, Alert, FraudAction, FraudKind, FraudRule
@@ -26,6 +26,7 @@ from rating.errors import AmountError
 from rating.money import parse_amount
 from web.context import CREDIT_DOWN, panel_of
 from web.pages import show
+from web.panel.plan_forms import Wrong
 from web.security.sessions import Forbidden, Principal, flash, may
 
 router = APIRouter(include_in_schema=False)
@@ -41,6 +42,7 @@ HOME, FRAUD = "/alerts", "/fraud"
 PAGE = 50
 MOST_ID = 2**53
 MOST_FORM = 300
+MOST_RANGES = 50_000
 Number = Annotated[int, Path(ge=1, le=MOST_ID)]
 Text = Annotated[str, Form()]
 
@@ -125,7 +127,7 @@ async def _fraud(
     principal: Principal,
     *,
     status: int = 200,
-    error: str = "",
+    wrong: Wrong | None = None,
     form: Mapping[str, str] | None = None,
 ) -> Response:
     panel = panel_of(request)
@@ -147,7 +149,8 @@ async def _fraud(
         ranges=ranges,
         kinds=list(FraudKind),
         actions=list(FraudAction),
-        error=error,
+        wrong=wrong.field if wrong else "",
+        error=wrong.text if wrong else "",
         form=form or {"kind": "", "action": ""},
     )
 
@@ -166,8 +169,10 @@ async def add_rule(request: Request, principal: Guard) -> Response:
 
     try:
         await run_in_threadpool(add)
-    except (BillingError, AmountError, ValueError) as why:
-        return await _fraud(request, principal, status=422, error=str(why), form=form | _asked(form))
+    except Wrong as wrong:
+        return await _fraud(request, principal, status=422, wrong=wrong, form=form | _asked(form))
+    except BillingError as why:
+        return await _fraud(request, principal, status=422, wrong=_placed(why), form=form | _asked(form))
     return flash(request, principal, "success", "The rule holds from now on.", to=FRAUD)
 
 
@@ -196,14 +201,61 @@ def _see_alert(session: Session, reach: Reach, number: int) -> None:
         raise Forbidden("What the operator's fraud guard did is lifted by the operator.")
 
 
+@router.post(FRAUD + "/ranges")
+async def replace_ranges(
+    request: Request, principal: Guard, ranges: Annotated[str, Form(max_length=MOST_RANGES)] = ""
+) -> Response:
+    """Set the list of risky ranges anew: all of it, or nothing where a line is wrong."""
+    panel = panel_of(request)
+    lines = [line.partition(",") for line in ranges.splitlines() if line.strip()]
+
+    def change() -> int:
+        if not lines:
+            raise Refused("write at least one range")
+        with work(panel.engine) as session:
+            wanted = [(prefix, label) for prefix, _, label in lines]
+            return rules.replace_ranges(session, wanted, actor=principal.login, now=panel.clock.now())
+
+    try:
+        number = await run_in_threadpool(change)
+    except Refused as why:
+        form = {"kind": "", "action": "", "ranges": ranges}
+        return await _fraud(request, principal, status=422, wrong=Wrong("ranges", f"{why}."), form=form)
+    return flash(request, principal, "success", f"{number} range{'' if number == 1 else 's'} listed.", to=FRAUD)
+
+
+def _placed(why: BillingError) -> Wrong:
+    """Say beside which field of a rule a refusal belongs; those about the rule as a whole stand above."""
+    text = str(why)
+    places = {
+        "there is no account": "account",
+        "a destination": "prefixes",
+        "say which destinations": "prefixes",
+        "the limit": "limit",
+        "calls is": "calls",
+        "the span": "within_s",
+        "what is short": "shorter_s",
+        "a rule learns": "learn_days",
+        "can refuse single calls": "action",
+        "hours": "hours",
+    }
+    return Wrong(next((field for said, field in places.items() if said in text), ""), f"{text}.")
+
+
 def _wanted(form: Mapping[str, str]) -> rules.Wanted:
-    """Read a form. Raises `ValueError`, `AmountError`."""
+    """Read a form. Raises `Wrong`."""
 
     def number(name: str) -> int | None:
         text = form.get(name, "")
         if text and not (text.isascii() and text.isdigit()):
-            raise ValueError(f"{name.removesuffix('_s').replace('_', ' ')}: expected a whole number, not {text!r}")
+            raise Wrong(name, f"Expected a whole number, not {text[:40]!r}.")
         return int(text) if text else None
+
+    def limit() -> int | None:
+        try:
+            return parse_amount(form["limit"]) if form.get("limit") else None
+        except AmountError as why:
+            raise Wrong("limit", f"{why}.") from why
 
     def lines(name: str) -> tuple[str, ...]:
         parts = form.get(name, "").replace("\r", "\n").replace(",", "\n").split("\n")
@@ -212,13 +264,13 @@ def _wanted(form: Mapping[str, str]) -> rules.Wanted:
     try:
         kind, action = FraudKind(form.get("kind", "")), FraudAction(form.get("action", ""))
     except ValueError:
-        raise ValueError("say what is looked at, and what is done then") from None
+        raise Wrong("", "Say what is looked at, and what is done then.") from None
     return rules.Wanted(
         kind=kind,
         action=action,
         prefixes=lines("prefixes"),
         risky=form.get("risky") == "yes",
-        limit_micros=parse_amount(form["limit"]) if form.get("limit") else None,
+        limit_micros=limit(),
         calls=number("calls"),
         within_s=number("within_s"),
         shorter_s=number("shorter_s"),

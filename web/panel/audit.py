@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -14,11 +17,22 @@ from billing.store import reading
 from rating.money import format_amount
 from web.context import panel_of
 from web.pages import show
+from web.queries import account_names
+from web.render import utc
 from web.security.sessions import Principal, may
 
 router = APIRouter(include_in_schema=False)
 
 PAGE = 50
+OF_ACCOUNTS = {
+    "account_id": "account",
+    "parent_id": "under",
+    "issuer_id": "issuer",
+    "owner": "owner",
+    "blocked_by": "blocked by",
+}
+"""Names that stand for an account by its number, and what they are called for people."""
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:[0-9]{2})$")
 MOST_ID = 2**53
 
 
@@ -36,7 +50,7 @@ async def audit_page(
     panel = panel_of(request)
     filters = {"actor": actor.strip()[:100], "action": action.strip()[:60], "subject": subject.strip()[:200]}
 
-    def read() -> list[AuditRow]:
+    def read() -> tuple[list[AuditRow], dict[int, str]]:
         asked = select(AuditRow).order_by(col(AuditRow.id).desc()).limit(PAGE + 1)
         for name, value in filters.items():
             if value:
@@ -44,14 +58,16 @@ async def audit_page(
         if before:
             asked = asked.where(col(AuditRow.id) < before)
         with reading(panel.engine) as session:
-            return list(session.exec(asked))
+            found = list(session.exec(asked))
+            return found, account_names(session, [number for row in found for number in _accounts(row)])
 
-    found = await run_in_threadpool(read)
+    found, names = await run_in_threadpool(read)
     return show(
         request,
         principal,
         "audit.html",
-        rows=[(row, differences(row)) for row in found[:PAGE]],
+        rows=[(row, _account_of(row), differences(row, names)) for row in found[:PAGE]],
+        names=names,
         filters=filters,
         filtered=any(filters.values()),
         older=found[PAGE - 1].id if len(found) > PAGE else None,
@@ -59,28 +75,57 @@ async def audit_page(
     )
 
 
-def differences(row: AuditRow) -> list[tuple[str, str, str]]:
-    """Return (name, what was, what is) in words, name by name; what stayed the same or says nothing is left out."""
+def _account_of(row: AuditRow) -> int | None:
+    """Return the account that a line is about."""
+    kind, _, number = row.subject.partition(":")
+    return int(number) if kind == "account" and number.isdigit() and len(number) <= len(str(MOST_ID)) else None
+
+
+def _accounts(row: AuditRow) -> list[int | None]:
+    """Return all accounts that a line speaks of, by number."""
+    told = [facts.get(name) for facts in (row.before or {}, row.after or {}) for name in facts if name in OF_ACCOUNTS]
+    return [_account_of(row), *(number for number in told if type(number) is int)]
+
+
+def differences(row: AuditRow, names: Mapping[int, str]) -> list[tuple[str, str, str]]:
+    """Return (name, what was, what is) in words, name by name; what stayed the same or says nothing is left out.
+
+    Accounts are told by name, where `names` has them.
+    """
     was, now_is = row.before or {}, row.after or {}
     told = []
     for name in dict.fromkeys([*was, *now_is]):
-        before, after = _words(name, was.get(name)), _words(name, now_is.get(name))
+        values = [facts.get(name) for facts in (was, now_is)]
+        if name in OF_ACCOUNTS:
+            values = [names.get(value, value) if type(value) is int else value for value in values]
+        before, after = (_words(name, value) for value in values)
         if before != after:
-            told.append((name.removesuffix("_micros"), before, after))
+            told.append((OF_ACCOUNTS.get(name, name.removesuffix("_micros")), before, after))
     return told
 
 
 def _words(name: str, value: Any) -> str:
     match value:
         case None:
-            return ""
+            told = ""
         case bool():
-            return "yes" if value else "no"
+            told = "yes" if value else "no"
         case int() if name.endswith("_micros"):
-            return format_amount(value)
+            told = format_amount(value)
         case list():
-            return ", ".join(str(one) for one in value)
+            parted = "; " if any(isinstance(one, dict) for one in value) else ", "
+            told = parted.join(_words("", one) for one in value)
         case dict():
-            return ", ".join(f"{key} {one}" for key, one in value.items())
+            told = ", ".join(f"{key} {_words(key, one)}" for key, one in value.items())
+        case str() if _MOMENT.match(value):
+            told = _moment(value)
         case _:
-            return str(value)
+            told = str(value)
+    return told
+
+
+def _moment(text: str) -> str:
+    try:
+        return utc(datetime.fromisoformat(text))
+    except ValueError:
+        return text

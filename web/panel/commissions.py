@@ -66,19 +66,20 @@ async def _page(
 ) -> Response:
     panel = panel_of(request)
 
-    def read() -> tuple[str, list[Line], CommissionView | None, list[CommissionMonth], list[str]]:
+    def read() -> tuple[str, str, list[Line], CommissionView | None, list[CommissionMonth], list[str]]:
         with reading(panel.engine) as session:
             me = session.exec(select(Account).where(Account.id == principal.reach.account_id)).one()
-            wanted = month or _before(statements.this_month(panel.clock.now(), me.timezone))
+            current = statements.this_month(panel.clock.now(), me.timezone)
+            wanted = month or _before(current)
             statements.month_of(wanted, me.timezone)
             views = commissions.list_commissions(session, payer_id=_payer(principal), most=MOST_SHOWN)
             lines = [_line(session, view, wanted) for view in views]
             own = None if principal.reach.whole else _own(session, principal.reach.account_id)
             mine = commissions.booked_months(session, principal.reach.account_id) if own else []
             session.expunge_all()
-            return wanted, lines, own, mine, _below(session, principal.reach.account_id)
+            return wanted, current, lines, own, mine, _below(session, principal.reach.account_id)
 
-    wanted, lines, own, mine, below = await run_in_threadpool(read)
+    wanted, current, lines, own, mine, below = await run_in_threadpool(read)
     first = date.fromisoformat(f"{wanted}-01")
     return show(
         request,
@@ -89,6 +90,7 @@ async def _page(
         earlier=_before(wanted),
         later=f"{first.year + first.month // 12}-{first.month % 12 + 1:02}",
         lines=lines,
+        over=wanted < current,
         due=any(line.booked is None and line.would is not None for line in lines),
         own=own,
         mine=mine,

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlmodel import Session, select
 from starlette.exceptions import HTTPException
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from billing.decks.exports import ExportFormat, export_csv, export_xlsx, read_version
 from billing.decks.listing import TariffView, cursor_of_rate, page_of_rates
@@ -74,7 +74,16 @@ class Answer:
 
 @router.get(HOME)
 async def tariffs_page(request: Request, principal: Reader) -> Response:
-    """Show the tariffs in sight, and the form to add one."""
+    """Show the tariffs in sight, and the form to add one; a customer's one at once."""
+    if not principal.sells:
+
+        def only() -> list[TariffView]:
+            with reading(panel_of(request).engine) as session:
+                return list_in_sight(session, principal.reach)
+
+        found = await run_in_threadpool(only)
+        if len(found) == 1:
+            return RedirectResponse(f"{HOME}/{found[0].id}", 303)
     return await _list(request, principal)
 
 
