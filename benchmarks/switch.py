@@ -1,6 +1,7 @@
 """What callctl costs on a real switch: calls per second and set-up time, bare and controlled in one run.
 
     python -m benchmarks.switch --kind asterisk|freeswitch [--json] [--rate CALLS_PER_SECOND]
+    python -m benchmarks.switch --kind asterisk|freeswitch --floor --rate CALLS_PER_SECOND
 
 The rate rises by half until a call fails or SIPp cannot keep it, twice in a row; then the middle is tried, some times.
 The set-up time (INVITE to 200) and the CPU time a call are taken at half of what the bare switch reached, in pairs of
@@ -9,6 +10,9 @@ runs, bare and controlled in turn, so that what else the machine does strikes bo
 All of it twice. `shared`: caller, carrier, switch, controller and credit store share all cores, so what a controller
 costs is taken from the switch as well. `pinned`: the switch has one core, the same bare and controlled, and everybody
 else has the others: what the switch itself loses, and how it would be with the controller on a machine of its own.
+
+`--floor`: no controller. Three kinds of calls in turn: `bare`, with nobody connected to the switch; `listened`, the
+same while a client is; `floor`, stopped and sent on by that client, which decides nothing (`benchmarks.floor`).
 """
 
 from __future__ import annotations
@@ -22,16 +26,18 @@ import platform
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from socket import SOCK_DGRAM
 from statistics import median, quantiles
 
+from benchmarks.floor import sending_on
 from tests.switches.asterisk.lab import AsteriskLab
 from tests.switches.freeswitch.lab import FreeswitchLab
 from tests.switches.real.lab import REPOSITORY, Lab, free_port
 from tests.switches.real.scenarios import Carrier, answerer, caller, number
-from tests.switches.real.sipp import Sipp, SippRun
+from tests.switches.real.sipp import Dialog, Sipp, SippRun
 from tests.switches.real.world import World
 
 FIRST = 20
@@ -68,12 +74,16 @@ class Bench:
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
         self.sipp = Sipp(folder, messages=False)
+        self.timed = Sipp(folder / "timed")
 
-    async def run(self, host: str, rate: int, seconds: int) -> tuple[SippRun, float]:
-        """Call at this rate; return what SIPp measured, and how much longer than planned it took."""
+    async def run(self, host: str, rate: int, seconds: int, *, timed: bool = False) -> tuple[SippRun, float]:
+        """Call at this rate; return what SIPp measured, and how much longer than planned it took.
+
+        `timed`: with the messages, whose times are finer than the 4 ms in which SIPp counts its own.
+        """
         calls = rate * seconds
         begun = time.monotonic()
-        run = await self.sipp.call(
+        run = await (self.timed if timed else self.sipp).call(
             caller(number("49", Carrier.ANSWERS), hold_ms=HOLD_MS, strict=True),
             local=(host, free_port(SOCK_DGRAM, host)),
             remote=self.lab.sip,
@@ -115,22 +125,41 @@ class Bench:
 
     async def pairs(self, hosts: tuple[str, str], rate: int, *pids: int) -> tuple[Setup, Setup]:
         """Call at one rate past the controller and through it, in turn; return INVITE to 200, and CPU time a call."""
-        answers: tuple[list[float], list[float]] = ([], [])
-        spent: tuple[list[list[float]], list[list[float]]] = ([], [])
+        taken: list[list[Taken]] = [[], []]
         for _ in range(PAIRS):
             for which, host in enumerate(hosts):
-                before = [cpu_ms(pid) for pid in pids]
-                run, _ = await self.run(host, rate, SETUP_S)
-                await asyncio.sleep(1)  # the last records are written down
-                answers[which].extend(run.answer_ms)
-                spent[which].append(
-                    [(cpu_ms(pid) - was) / (rate * SETUP_S) for pid, was in zip(pids, before, strict=True)]
-                )
-        bare, controlled = (
-            Setup(cuts[49], cuts[98], [round(median(column), 2) for column in zip(*rows, strict=True)])
-            for cuts, rows in zip([quantiles(one, n=100) for one in answers], spent, strict=True)
-        )
-        return bare, controlled
+                taken[which].append(await self.take(host, rate, *pids))
+        return setup_of(taken[0]), setup_of(taken[1])
+
+    async def take(self, host: str, rate: int, *pids: int) -> Taken:
+        """Call at one rate for some seconds; return INVITE to 200 of each call, and CPU time a call of each process."""
+        before = [cpu_ms(pid) for pid in pids]
+        run, _ = await self.run(host, rate, SETUP_S, timed=True)
+        await asyncio.sleep(1)  # the last records are written down
+        calls = rate * SETUP_S
+        spent = tuple((cpu_ms(pid) - was) / calls for pid, was in zip(pids, before, strict=True))
+        return Taken(tuple(one for one in map(answer_ms, run.dialogs) if one is not None), spent)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One run: INVITE to 200 of its calls, and CPU time a call of each process asked for."""
+
+    answer_ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...]
+
+
+def setup_of(taken: Sequence[Taken]) -> Setup:
+    """Put runs together."""
+    cuts = quantiles([one for run in taken for one in run.answer_ms], n=100)
+    spent = zip(*[run.cpu_ms for run in taken], strict=True)
+    return Setup(cuts[49], cuts[98], [round(median(column), 2) for column in spent])
+
+
+def answer_ms(dialog: Dialog) -> float | None:
+    """Return the time from INVITE to 200."""
+    invite, answer = dialog.first("INVITE"), dialog.first(200)
+    return (answer.at - invite.at).total_seconds() * 1000 if invite and answer else None
 
 
 def pin(pid: int, cores: set[int]) -> None:
@@ -183,6 +212,38 @@ async def measure(kind: str, folder: Path, *, rate: int) -> dict[str, dict[str, 
     return results
 
 
+async def measure_floor(kind: str, folder: Path, *, rate: int) -> dict[str, dict[str, object]]:
+    """Measure what asking costs that decides nothing."""
+    switch = folder / kind
+    switch.mkdir()
+    lab = AsteriskLab(switch, verbose=False) if kind == "asterisk" else FreeswitchLab(switch, verbose=False)
+    lab.start()
+    taken: dict[str, list[Taken]] = {"bare": [], "listened": [], "floor": []}
+    try:
+        bench = Bench(lab, folder / "sipp")
+        async with bench.sipp.carrier(answerer(lab.trunk), local=(lab.carrier_host, 5060)):
+            await bench.run(lab.bare_host, FIRST, 1)
+            for _ in range(PAIRS * 2):
+                if lab.process is None:
+                    raise RuntimeError("the switch has ended")
+                taken["bare"].append(await bench.take(lab.bare_host, rate, lab.process.pid))
+                async with sending_on(kind, lab):
+                    taken["listened"].append(await bench.take(lab.bare_host, rate, lab.process.pid))
+                    taken["floor"].append(await bench.take(lab.floor_host, rate, lab.process.pid))
+    finally:
+        lab.stop()
+    results: dict[str, dict[str, object]] = {}
+    for name, runs in taken.items():
+        found = setup_of(runs)
+        results[name] = {
+            "switch_cpu_ms": found.cpu_ms[0],
+            "setup_ms": [round(found.p50_ms, 2), round(found.p99_ms, 2)],
+            "setup_rate_cps": rate,
+            "load_average": round(os.getloadavg()[0], 1),
+        }
+    return results
+
+
 async def compared(
     bench: Bench, hosts: tuple[str, str], switch: int, controller: int, store: int, *, rate: int
 ) -> dict[str, object]:
@@ -216,9 +277,13 @@ def main() -> None:
     parser.add_argument("--kind", choices=["asterisk", "freeswitch"], required=True)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rate", type=int, default=0, help="set-up and CPU time at this rate only, no highest rate")
+    parser.add_argument("--floor", action="store_true", help="what asking costs that decides nothing; needs --rate")
     chosen = parser.parse_args()
+    if chosen.floor and not chosen.rate:
+        parser.error("--floor needs --rate")
+    work = measure_floor if chosen.floor else measure
     with tempfile.TemporaryDirectory(prefix="callctl-bench-") as folder:
-        results = asyncio.run(measure(chosen.kind, Path(folder), rate=chosen.rate))
+        results = asyncio.run(work(chosen.kind, Path(folder), rate=chosen.rate))
     if chosen.json:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False

@@ -195,6 +195,12 @@ exten => _X.,1,Set(CHANNEL(accountcode)=source_address:${{CHANNEL(pjsip,remote_a
 [bare]
 exten => _X.,1,Dial(PJSIP/${{EXTEN}}@carrier,60)
  same => n,Hangup(${{HANGUPCAUSE}})
+[floor]
+exten => _X.,1,Set(CALLED=${{EXTEN}})
+ same => n,AGI(agi:async)
+[floor-dial]
+exten => go,1,Dial(PJSIP/${{CALLED}}@carrier,60)
+ same => n,Hangup(${{HANGUPCAUSE}})
 """
         return {"manager.conf": manager, "extensions.conf": extensions}
 
@@ -231,6 +237,7 @@ dtmf_mode=auto
         ]
         parts.append(self._endpoint_conf("carrier", self.carrier_host, "context=callctl-in\n"))
         parts.append(self._endpoint_conf("bare", self.bare_host, "context=bare\n"))
+        parts.append(self._endpoint_conf("floor", self.floor_host, "context=floor\n"))
         if self.peer is not None:
             code = self.peer.account_code
             options = f"context=callctl-out\naccountcode={code}\n" if code else "context=bare\n"

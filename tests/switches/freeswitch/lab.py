@@ -180,6 +180,7 @@ password = "{login.secret}"
         users = [
             *((code, code, host, context) for code, host, context in ours),
             ("bare", "bare", self.bare_host, "bare"),
+            ("floor", "floor", self.floor_host, "floor"),
         ]
         user, address = self.by_user, self.by_address
         users.append((user.account_code, f"sip_user:{user.account_code}", user.host, "callctl-phones"))

@@ -167,6 +167,11 @@ class Lab(ABC):
         """Return the address of a caller whose calls go straight to the carrier, past every controller."""
         return self._host(CARRIER_HOST - 1)
 
+    @property
+    def floor_host(self) -> str:
+        """Return the address of a caller whose calls wait to be sent on and are not controlled (`benchmarks.floor`)."""
+        return self._host(CARRIER_HOST - 2)
+
     def endpoint(self, number: int) -> Endpoint:
         """Return one of the configured endpoints, from 0."""
         return Endpoint(f"cust-{number:03d}", self._host(number + 1), f"3110{number:04d}")
