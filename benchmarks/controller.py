@@ -1,11 +1,13 @@
 """Complete prepaid calls a second that one controller carries: simulated switch over TCP, real Redis, real SQL.
 
     python -m benchmarks.controller [--json] [--kind asterisk|freeswitch] [--calls 4000] [--at-once 200]
+                                    [--live 2000] [--live-per-s 100] [--slice-s 60]
     python -m benchmarks.controller --rates 0,10,25,50,100 [--seconds 10]
 
 The switch runs in a process of its own and keeps a fixed number of calls up: each is offered, held, admitted, answered,
 ended, priced, journalled, written to SQL and applied to Redis. `calls_per_s` counts from the first offer to the last
 record; `calls_per_cpu_s` divides by the controller's own processor time, which is what a core of its own would carry.
+Then `--live` calls are held at once (`benchmarks/live.py`): `bytes_per_live_call`, `renewal_late_p99_ms`.
 
 `--rates`: instead so many calls a second, one rate after the other. A controller that has little to do gathers less
 into one write, so a call costs it more than when it is busy: `ms_per_s` is its processor time in a second,
@@ -34,6 +36,7 @@ import structlog
 import uvloop
 from pydantic import SecretStr
 
+from benchmarks.live import Load, hold_many
 from billing import accounts, books, tariffs, topups
 from billing.credit.embedded import start_embedded
 from billing.credit.live import LiveCalls
@@ -137,11 +140,13 @@ class Bench:
         return {"calls": self.placed, **found}
 
 
-async def measure(folder: Path, kind: str, work: Callable[[Bench], Awaitable[dict[str, float]]]) -> dict[str, float]:
+async def measure(
+    folder: Path, kind: str, work: Callable[[Bench], Awaitable[dict[str, float]]], load: Load | None
+) -> dict[str, float]:
     """Start everything, do the work, and check the books; return the figures."""
     engine = open_store(f"sqlite:///{folder / 'callctl.db'}")
     migrate(engine)
-    _fill(engine)
+    fill(engine)
     server = start_embedded(folder / "credit")
     redis = connect(server.url, timeout_s=5)
     credit, live = CreditStore(redis), LiveCalls(redis)
@@ -167,6 +172,8 @@ async def measure(folder: Path, kind: str, work: Callable[[Bench], Awaitable[dic
     results = await work(bench)
     ours.send(None)
     await controller.stop()
+    if load is not None:
+        results |= await hold_many(folder, engine, credit, live, load)
     while await credit.holds():  # noqa: ASYNC110 - the last postings
         await asyncio.sleep(0.05)
     with reading(engine) as session:
@@ -191,7 +198,8 @@ def _switch(kind: str, port: int) -> Switch:
     return FreeSwitch(FreeswitchSettings(name="sim", port=port, password=SecretStr("simulated")), clock=clock, ids=ids)
 
 
-def _fill(engine: object) -> None:
+def fill(engine: object) -> None:
+    """Make a tariff and accounts with money."""
     now = SystemClock().now()
     with work(engine) as session:  # type: ignore[arg-type]
         accounts.add_operator(session, name="operator", currency="EUR", actor="benchmark", now=now)
@@ -228,6 +236,9 @@ def main() -> int:
     parser.add_argument("--kind", choices=["asterisk", "freeswitch"], default="asterisk")
     parser.add_argument("--rates", default="", help="calls per second, by commas: the processor time at each")
     parser.add_argument("--seconds", type=int, default=10, help="how long at each rate")
+    parser.add_argument("--live", type=int, default=2000, help="calls held at once; 0: none")
+    parser.add_argument("--live-per-s", type=float, default=100.0, help="how fast they come")
+    parser.add_argument("--slice-s", type=int, default=60, help="talk time held at once for each of them")
     options = parser.parse_args()
     rates = [int(rate) for rate in options.rates.split(",") if rate]
 
@@ -236,9 +247,10 @@ def main() -> int:
             return await bench.at_rates(rates, options.seconds)
         return await bench.at_once(options.calls, options.at_once)
 
+    load = Load(options.live, options.live_per_s, options.slice_s, ACCOUNTS) if options.live and not rates else None
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory(prefix="callctl-bench-") as folder:
-        results = uvloop.run(measure(Path(folder), options.kind, work))
+        results = uvloop.run(measure(Path(folder), options.kind, work, load))
     if options.json:
         print(
             json.dumps({"machine": platform.processor() or platform.machine(), "commit": commit(), "results": results})
@@ -246,7 +258,8 @@ def main() -> int:
     else:
         for name, value in results.items():
             print(f"{name:>20}  {value:,}")
-    return 0 if results["findings"] == 0 and results["cdrs"] == results["calls"] else 1
+    calls = results["calls"] + results.get("live_calls", 0)
+    return 0 if results["findings"] == 0 and results["cdrs"] == calls and not results.get("cut") else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,147 @@
+"""Many calls held by one controller: what each takes in memory, and how late renewals come.
+
+A part of `python -m benchmarks.controller`. The switch is a simulated Asterisk in a process of its own; the controller
+is in this one. `bytes_per_live_call` is how much the process has grown with all calls up and talking. For
+`renewal_late_p99_ms` the switch notes, at each new limit, how much later it came than `lead_s` before the end of the
+old one, over one slice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import statistics
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+
+import uvloop
+from pydantic import SecretStr
+from sqlalchemy.engine import Engine
+
+from billing.credit.live import LiveCalls
+from billing.credit.store import CreditStore
+from billing.ports import SystemClock, SystemIds
+from billing.settings import AsteriskSettings, ControlSettings
+from callctl.controller import Controller
+from callctl.journal import Journal
+from callctl.simulator.asterisk import SimulatedAsterisk
+from callctl.simulator.channels import Channel
+from callctl.simulator.plans import CallPlan
+from callctl.switches.asterisk import AsteriskSwitch
+
+TALK_S = 36_000.0
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many calls, how fast they come, and how long they are paid ahead."""
+
+    calls: int
+    per_s: float
+    slice_s: int
+    accounts: int
+
+    @property
+    def lead_s(self) -> float:
+        """How long before the end of a slice the next is due."""
+        return self.slice_s / 3
+
+
+class Lateness:
+    """Notes how late each new limit of a talking call comes, against the old one."""
+
+    def __init__(self, lead_s: float) -> None:
+        self.late_s: list[float] = []
+        plain = Channel.set_timeout
+
+        def noted(channel: Channel, loop: asyncio.AbstractEventLoop, left_s: float) -> None:
+            left = channel.left_s(loop)
+            if left is not None and left_s > left > 0:
+                self.late_s.append(lead_s - left)
+            plain(channel, loop, left_s)
+
+        Channel.set_timeout = noted  # type: ignore[method-assign, assignment] # the simulator's own, watched
+
+
+def _serve(pipe: Connection, load: Load) -> None:
+    uvloop.run(_switch(pipe, load))
+
+
+async def _switch(pipe: Connection, load: Load) -> None:
+    late = Lateness(load.lead_s)
+    async with SimulatedAsterisk(clock=SystemClock(), rng=Random(1)) as switch:
+        pipe.send(switch.port)
+        await asyncio.to_thread(pipe.recv)
+        loop = asyncio.get_running_loop()
+        begun, calls = loop.time(), []
+        for number in range(load.calls):
+            plan = CallPlan(f"acct{number % load.accounts}", "1001", "4930123", ring_s=0.05, talk_s=TALK_S)
+            calls.append(switch.place(plan))
+            await asyncio.sleep(max(begun + number / load.per_s - loop.time(), 0))
+        pipe.send("placed")
+        await asyncio.to_thread(pipe.recv)
+        late.late_s.clear()
+        await asyncio.to_thread(pipe.recv)
+        pipe.send((list(late.late_s), sum(call.ended for call in calls)))
+        for call in calls:
+            call.hang_up()
+        await asyncio.to_thread(pipe.recv)
+
+
+async def hold_many(folder: Path, engine: Engine, credit: CreditStore, live: LiveCalls, load: Load) -> dict[str, float]:
+    """Have this many calls up at once, for a slice and a bit; return the figures."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, load), daemon=True)
+    child.start()
+    port = await asyncio.to_thread(ours.recv)
+    clock, ids = SystemClock(), SystemIds()
+    settings = ControlSettings(slice_s=load.slice_s, renew_before_s=load.lead_s)
+    sim = AsteriskSettings(name="sim", port=port, secret=SecretStr("simulated"))
+    switch = AsteriskSwitch(sim, clock=clock, ids=ids)
+    journal = Journal(folder / "journal-live.db")
+    controller = Controller([switch], engine, credit, live, journal, settings, clock=clock, ids=ids)
+    await controller.start()
+    while not controller.ready or "sim" not in controller.watch.compared:  # noqa: ASYNC110 - once, at the start
+        await asyncio.sleep(0.05)
+    before = resident()
+    ours.send("go")
+    await asyncio.to_thread(ours.recv)
+    async with asyncio.timeout(120):
+        while not _all_talk(controller, load.calls):  # noqa: ASYNC110 - the last answers
+            await asyncio.sleep(0.2)
+    ours.send("count from now")
+    await asyncio.sleep(load.slice_s * 1.1)
+    grown = resident() - before
+    ours.send("enough")
+    late, cut = await asyncio.to_thread(ours.recv)
+    async with asyncio.timeout(300):
+        while controller.calls or controller.settler.backlog:  # noqa: ASYNC110 - the last records
+            await asyncio.sleep(0.1)
+    ours.send("stop")
+    await controller.stop()
+    child.join(10)
+    late_ms = sorted(one * 1000 for one in late)
+    return {
+        "live_calls": load.calls,
+        "slice_s": load.slice_s,
+        "bytes_per_live_call": grown // load.calls,
+        "renewals": len(late_ms),
+        "renewal_late_p50_ms": round(statistics.median(late_ms), 1),
+        "renewal_late_p99_ms": round(late_ms[int(len(late_ms) * 0.99)], 1),
+        "cut": cut,
+    }
+
+
+def _all_talk(controller: Controller, calls: int) -> bool:
+    return sum(call.answered_at is not None for call in controller.calls.values()) >= calls
+
+
+def resident() -> int:
+    """Return the bytes this process has in memory, without what only waits to be thrown away."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
