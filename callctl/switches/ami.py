@@ -288,6 +288,7 @@ class AmiLink:
         self._task: asyncio.Task[None] | None = None
         self._seen: set[str] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeps_at = 0.0
 
     # ---- life
 
@@ -409,7 +410,7 @@ class AmiLink:
         self._pending[request.action_id] = request
         loop = asyncio.get_running_loop()
         request.deadline = loop.time() + self._timeout_s
-        if self._sweeper is None or request.deadline < self._sweeper.when():
+        if self._sweeper is None or request.deadline < self._sweeps_at:
             self._sweep_at(request.deadline)
         protocol.send(request.wire)
         return request
@@ -424,6 +425,8 @@ class AmiLink:
     def _sweep_at(self, when: float) -> None:
         if self._sweeper is not None:
             self._sweeper.cancel()
+        # Not asked of the timer: one that is due at once has no time on uvloop.
+        self._sweeps_at = when
         self._sweeper = asyncio.get_running_loop().call_at(when, self._sweep)
 
     def _sweep(self) -> None:

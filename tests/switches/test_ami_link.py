@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from billing.ports import SystemIds
@@ -213,6 +214,20 @@ async def test_an_action_nobody_waits_for_is_forgotten_in_time(ami: ScriptedAmi)
         ami.say(success(kept[1]))
         assert (await link.answer(second)).ok
         assert link.counters.timeouts == 1
+
+
+def test_a_time_limit_that_is_due_at_once_breaks_nothing() -> None:
+    """On production's loop a timer that is due at once cannot be asked for its time: the next command goes out anyway.
+
+    A controller that was held up for a while had calls that were never renewed again.
+    """
+
+    async def ask() -> None:
+        async with scripted_ami() as ami, linked(ami) as (link, _):
+            link._sweep_at(asyncio.get_running_loop().time() - 1)
+            assert (await link.ask("Ping")).ok
+
+    uvloop.run(ask())
 
 
 async def test_an_error_is_an_answer(ami: ScriptedAmi) -> None:
