@@ -10,7 +10,7 @@ pytestmark = pytest.mark.asterisk
 
 
 def test_controller_and_asterisk_killed_under_calls(capsys: pytest.CaptureFixture[str]) -> None:
-    """One record for each call that was decided, balanced books, nothing held, though who controls and switches dies."""
+    """One record for each call that was decided, balanced books, nothing held, though everything dies in turn."""
     faults = ["kill asterisk", "kill leader", "cut ast", "kill redis"]
     status = main(["--real", "--rounds", "1", "--seconds", "3", "--seed", "4", "--faults", *faults])
     said = capsys.readouterr().out
