@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ from billing.store import reading
 from callctl import call as machine
 from callctl import memory, refusals
 from callctl.admission import Refused, decide, dialled
+from callctl.alarms import Alarms
 from callctl.board import Board
 from callctl.call import Call, Commanded, HangupAsked, HoldReplied, Input, MoneyGrew, Policy, Stage, Tick, step
 from callctl.journal import Journal, JournalBroken
@@ -110,7 +112,7 @@ class Controller:
         self.watch = Watch(self)
         self.catalogue: Catalogue | None = None
         self._busy: set[str] = set()
-        self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
+        self.alarms = Alarms(clock, self._wake)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self.admits = asyncio.Event()
@@ -149,8 +151,7 @@ class Controller:
             await asyncio.wait(self._tasks, timeout=5)
         if not await self.settler.drained(3.0):
             log.warning("stopped_with_backlog", waiting=self.settler.backlog)
-        for _, timer in self._timers.values():
-            timer.cancel()
+        self.alarms.stop()
         await end_tasks(self._loops)
         # The loop that writes the board is gone: calls that ended since its last round would stay on it.
         await self.board.flush()
@@ -221,9 +222,10 @@ class Controller:
             return
         call = Call(
             call_id=offer.call_id,
-            switch=switch_of(offer.call_id),
+            # One text for all calls of a switch or an account: there may be fifty thousand of them.
+            switch=self.switches[switch_of(offer.call_id)].name,
             direction=offer.direction,
-            account_code=offer.account_code,
+            account_code=sys.intern(offer.account_code),
             caller=offer.caller,
             callee=dialled(offer.callee),
             offered_at=offer.at,
@@ -284,7 +286,7 @@ class Controller:
                 for effect in effects:
                     await self._carry_out(call, effect)
                 self.reporter.moved(call, given, before)
-                self._set_timer(call)
+                self._set_alarm(call)
         except Exception:
             # An impossible state: this call stops being moved, its deadline stands on the switch; all others go on.
             self.stats.broken_calls += 1
@@ -451,20 +453,10 @@ class Controller:
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def _set_timer(self, call: Call) -> None:
-        wanted = call.wake_mono if call.stage is not Stage.ENDED else None
-        current = self._timers.get(call.call_id)
-        if current and current[0] != wanted:
-            current[1].cancel()
-            del self._timers[call.call_id]
-            current = None
-        if wanted is not None and current is None:
-            wait = max(wanted - self.clock.monotonic(), 0.0)
-            timer = asyncio.get_running_loop().call_later(wait, self._wake, call.call_id)
-            self._timers[call.call_id] = (wanted, timer)
+    def _set_alarm(self, call: Call) -> None:
+        self.alarms.set(call.call_id, call.wake_mono if call.stage is not Stage.ENDED else None)
 
     def _wake(self, call_id: str) -> None:
-        self._timers.pop(call_id, None)
         call = self.calls.get(call_id)
         if call:
             self.give(call, Tick())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -148,7 +149,7 @@ class Terms:
     """Who carries the call, and what it charges the operator."""
     bundled: bool = field(default=False, init=False, repr=False, compare=False)
     """Whether at a level something pays before the money."""
-    _facts: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _facts: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Look once at what is asked at every step of every call."""
@@ -157,10 +158,14 @@ class Terms:
                 object.__setattr__(self, "bundled", True)
 
     def facts(self) -> str:
-        """Return the levels as JSON text; made once, since every hold of the call carries it."""
+        """Return the levels as JSON text; made once, since every hold of the call carries it.
+
+        Calls of an account to one destination share it: it is the longest text that is kept of a call.
+        """
         if not self._facts:
-            self._facts.append(json.dumps([level.facts() for level in self.levels], separators=(",", ":")))
-        return self._facts[0]
+            text = json.dumps([level.facts() for level in self.levels], separators=(",", ":"))
+            object.__setattr__(self, "_facts", sys.intern(text))
+        return self._facts
 
     @property
     def timed(self) -> bool:

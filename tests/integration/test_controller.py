@@ -111,8 +111,7 @@ class House:
         """End the controller as SIGKILL would: nothing is put away, the journal stays as it is."""
         assert self.controller
         self.switch._tell = None
-        for _, timer in self.controller._timers.values():
-            timer.cancel()
+        self.controller.alarms.stop()
         await end_tasks([*self.controller._loops, *self.controller._tasks])
         await self.controller.journal.close()
         self.controller = None
