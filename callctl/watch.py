@@ -126,7 +126,8 @@ class Watch:
         its = self._its
         asked_mono = its.clock.monotonic()
         # Holds first: a call admitted between the two questions would otherwise look like a hold without a call.
-        holds = await its.credit.holds()
+        # Ours are left out: nothing is asked of them here, and there may be fifty thousand.
+        holds = await its.credit.holds(besides=its.calls)
         live = await switch.live_calls()
         plan = recovery.compare(switch.name, live, its.calls, holds, its.ended, asked_mono=asked_mono)
         await self._follow_living(switch, plan)

@@ -13,7 +13,7 @@ money grew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -278,10 +278,11 @@ class CreditStore:
         with answers():
             return _open_hold(call_id, await reply(self._redis.hgetall(self._hold_key(call_id))))
 
-    async def holds(self) -> list[OpenHold]:
-        """Return every open hold, the finished ones that wait for a posting included."""
+    async def holds(self, *, besides: Container[str] = ()) -> list[OpenHold]:
+        """Return every open hold, the finished ones that wait for a posting included, but for those of some calls."""
         with answers():
-            call_ids: list[str] = await reply(self._redis.zrange(self._base + "holds", 0, -1))
+            every: list[str] = await reply(self._redis.zrange(self._base + "holds", 0, -1))
+            call_ids = [call_id for call_id in every if call_id not in besides]
             found: list[OpenHold] = []
             for start in range(0, len(call_ids), CHUNK):
                 chunk = call_ids[start : start + CHUNK]

@@ -75,14 +75,19 @@ class AmiEvent:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What an action brought: `lines` of the response, and for a list its `items`, each as ordered header lines
-    (where a tail was asked for, that tail alone).
+    (where a tail was asked for, that tail alone). Items are kept as text: a list may be of a hundred thousand.
 
     Text is latin-1, one character per byte as it came: `decoded` for display, `identity` where it says who somebody is.
     """
 
     ok: bool
     lines: Lines
-    items: list[Lines] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def items(self) -> Iterator[Lines]:
+        """Return each item's lines, read one by one."""
+        return (parse_frame(text)[0] for text in self.texts)
 
     def get(self, header: str) -> str:
         """Return a header of the response, or ""."""
@@ -119,7 +124,7 @@ class Request:
         self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.deadline = 0.0
         self.response: Lines | None = None
-        self.items_so_far: list[Lines] = []
+        self.items_so_far: list[str] = []
 
     def fail(self, why: SwitchUnavailable) -> None:
         """Tell who waits, if anybody does, that no answer will come."""
@@ -127,17 +132,18 @@ class Request:
             self.future.set_exception(why)
             self.future.exception()
 
-    def item(self, text: str) -> Lines | None:
-        """Return `text` as an item, or None where it is none.
+    def item(self, text: str) -> str:
+        """Return the text of an item, or "" where it is none.
 
         With `tail` it is one by its last lines, which no caller's text can come after, and only those are returned.
         """
         if not self.tail:
             lines, _ = parse_frame(text)
-            return lines if lines[0][0] == "Event" and ("EventList", "Complete") not in lines else None
-        end, _ = parse_frame("\r\n".join(text.rsplit("\r\n", len(self.tail) + 1)[-len(self.tail) - 1 :]))
+            return text if lines[0][0] == "Event" and ("EventList", "Complete") not in lines else ""
+        last = "\r\n".join(text.rsplit("\r\n", len(self.tail) + 1)[-len(self.tail) - 1 :])
+        end, _ = parse_frame(last)
         names = [value.partition("=")[0] for name, value in end[:-1] if name == "Variable"]
-        return end if names == list(self.tail) and end[-1][0] == "ActionID" else None
+        return last if names == list(self.tail) and end[-1][0] == "ActionID" else ""
 
     def take(self, text: str) -> Reply | None:
         """Add a frame; return the reply when it is whole."""
@@ -148,7 +154,7 @@ class Request:
             ok = lines[0] in (("Response", "Success"), ("Response", "Goodbye"), ("Response", "Follows"))
             return None if ok and listed else Reply(ok, lines)
         item = self.item(text)
-        if item is not None:
+        if item:
             self.items_so_far.append(item)
             return None
         lines, _ = parse_frame(text)

@@ -44,6 +44,8 @@ ANSWER_RETRIES_S = (0.005, 0.02, 0.1, 0.5, 2.0)
 HANGUP_RETRIES_S = (0.05, 0.25, 1.0)
 EARLY_S = 0.05
 """Asterisk acts on a limit some ms late: it is told a little less, so that no call outlasts what is paid for."""
+AT_A_TIME = 500
+"""Channels that are read without a look at anything else."""
 SHORTEST_S = 0.01
 """A limit of 0 means none to Asterisk, so what is over is over in this time."""
 SLOW_S = 0.25
@@ -409,11 +411,11 @@ class AsteriskSwitch:
     async def _channel(self, uniqueid: str) -> wire.ChannelState | None:
         """Ask for one channel; None: it is gone. Raises `SwitchUnavailable`, `HostileText`."""
         reply = await self.link.ask("Status", wire.status_of(uniqueid), tail=wire.ASKED)
-        if not reply.ok or not reply.items:
+        if not reply.ok or not reply.texts:
             if wire.says_gone(reply) or reply.ok:
                 return None
             raise SwitchUnavailable(f"Status: {reply.get('message')}")
-        channel = wire.parse_channel(reply.items[0])
+        channel = wire.parse_channel(next(reply.items))
         if channel.uniqueid != uniqueid:
             raise wire.HostileText("an answer about another channel")
         return channel
@@ -423,7 +425,9 @@ class AsteriskSwitch:
         if not reply.ok:
             raise SwitchUnavailable(f"Status: {reply.get('message') or reply.lines[0][1]}")
         channels = []
-        for item in reply.items:
+        for number, item in enumerate(reply.items):
+            if number % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)  # a hundred thousand channels must not keep renewals waiting
             try:
                 channels.append(wire.parse_channel(item))
             except wire.HostileText as why:

@@ -281,7 +281,7 @@ async def test_an_empty_list_is_an_answer(ami: ScriptedAmi) -> None:
     async with linked(ami) as (link, _):
         reply = await status(ami, link)
         assert reply.ok
-        assert reply.items == []
+        assert reply.texts == []
 
 
 # --- the life of the link
