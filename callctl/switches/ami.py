@@ -25,6 +25,8 @@ FRAME_END = b"\r\n\r\n"
 BANNER = b"Asterisk Call Manager/"
 MAX_LINE = 64 * 1024
 MAX_FRAME = 1024 * 1024
+MAX_ITEMS = 1_000_000
+"""Items of one list; a list with more is not whole."""
 MAX_PENDING = 10_000
 SEEN_NAMES = 256
 
@@ -155,7 +157,8 @@ class Request:
             return None if ok and listed else Reply(ok, lines)
         item = self.item(text)
         if item:
-            self.items_so_far.append(item)
+            if len(self.items_so_far) < MAX_ITEMS:
+                self.items_so_far.append(item)
             return None
         lines, _ = parse_frame(text)
         if ("EventList", "Complete") not in lines:

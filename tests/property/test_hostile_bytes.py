@@ -1,16 +1,19 @@
 """Bytes nobody foresaw, from links, decks, record files and stored facts: no crash, no memory without bounds, no money.
 
 What reads them owns no money at all; what it can do wrong is to raise what nobody expects, to keep without end, or to
-read one account's name out of another's text.
+read one account's name out of another's text. `CALLCTL_FUZZ_EXAMPLES` asks for more of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
+import tracemalloc
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +21,9 @@ from billing.ports import SystemIds
 from billing.reconcile.read import Options, read_files
 from callctl.recovery import rebuild
 from callctl.switches import asterisk_wire, freeswitch_wire
-from callctl.switches.ami import MAX_FRAME, AmiEvent, AmiLink, Framer
+from callctl.switches.ami import MAX_FRAME, MAX_ITEMS, AmiEvent, AmiLink, Framer, Request
 from callctl.switches.base import SwitchUnavailable
-from callctl.switches.esl_hub import BadFrame, Frames, parse_event
+from callctl.switches.esl_hub import MAX_HEADERS, BadFrame, Frames, parse_event
 from rating.decks.reading import read_csv
 from rating.tariff import Rounding
 
@@ -34,7 +37,10 @@ PIECES = st.sampled_from(
     ]
 )  # fmt: skip
 HOSTILE = st.lists(st.one_of(PIECES, st.binary(max_size=40)), max_size=30).map(b"".join)
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=int(os.environ.get("CALLCTL_FUZZ_EXAMPLES", "200")), deadline=None)
+FLOOD = 48_000_000
+MOST_KEPT = 8_000_000
+"""Bytes. No frame of either link may be so long, but for a list that was asked for."""
 
 
 class Nowhere:
@@ -81,7 +87,62 @@ def test_an_event_socket_survives_any_bytes(chunks: list[bytes]) -> None:
         for chunk in chunks:
             for frame in frames.feed(chunk):
                 parse_event(frame.body)
-            assert len(frames._buffer) <= sum(map(len, chunks))
+            assert len(frames._buffer) <= max(MAX_HEADERS, frames._length) + len(chunk)
+
+
+@pytest.mark.parametrize("endless", [b"a", b"Event: x\r\n", b"Event: x\r\n\r\n", b"\r\n", b"ActionID: 1\r\n\r\n"])
+def test_a_flood_on_a_manager_link_is_not_kept(endless: bytes) -> None:
+    """Forty-eight megabytes without an end, or of frames nobody asked for: a sixth of it is never kept."""
+
+    async def hear() -> None:
+        heard = 0
+
+        def count(_event: AmiEvent) -> None:
+            nonlocal heard
+            heard += 1
+
+        link = AmiLink("nowhere", 1, username="u", secret="s", ids=SystemIds(), on_event=count)
+        framer = Framer(link, asyncio.Event())
+        framer.connection_made(Nowhere())  # type: ignore[arg-type] # what it uses of one
+        framer.data_received(b"Asterisk Call Manager/11.0.0\r\n")
+        chunk = endless * (65_536 // len(endless))
+        tracemalloc.start()
+        for _ in range(FLOOD // len(chunk) // (40 if b"\r\n\r\n" in endless * 2 else 1)):
+            framer.data_received(chunk)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < MOST_KEPT
+
+    asyncio.run(hear())
+
+
+@pytest.mark.parametrize("endless", [b"a", b"Content-Type: x\n", b"\n\n", b"Content-Length: 9\n\n", b"{"])
+def test_a_flood_on_an_event_socket_is_not_kept(endless: bytes) -> None:
+    """What has no end breaks the link long before it is a burden."""
+    frames, chunk = Frames(), endless * (65_536 // len(endless))
+    tracemalloc.start()
+    with contextlib.suppress(BadFrame):
+        for _ in range(FLOOD // len(chunk)):
+            frames.feed(chunk)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < MOST_KEPT
+
+
+def test_a_list_without_an_end_is_not_kept_for_ever() -> None:
+    """A list that was asked for may be long, but not without end: what comes after that is no whole answer."""
+
+    async def hear() -> None:
+        request = Request("Status", [], action_id="1")
+        assert request.take("Response: Success\r\nActionID: 1\r\nEventList: start") is None
+        for _ in range(MAX_ITEMS + 10):
+            assert request.take("Event: Status\r\nActionID: 1") is None
+        assert len(request.items_so_far) <= MAX_ITEMS
+        reply = request.take(f"Event: StatusComplete\r\nEventList: Complete\r\nListItems: {MAX_ITEMS + 10}")
+        assert reply is not None
+        assert not reply.ok
+
+    asyncio.run(hear())
 
 
 @MANY
