@@ -40,6 +40,7 @@ from callctl.board import Board
 from callctl.call import Call, Commanded, HangupAsked, HoldReplied, Input, MoneyGrew, Policy, Stage, Tick, step
 from callctl.journal import Journal, JournalBroken
 from callctl.news import Listener, NewsKind, Reporter
+from callctl.records import refused_offer_record
 from callctl.restore import Restorer
 from callctl.settler import Settler
 from callctl.switches.base import (
@@ -239,7 +240,7 @@ class Controller:
         if not await self._still_ours():
             return
         self.remember(offer.call_id, refused.refusal)
-        record = machine.refused_offer_record(
+        record = refused_offer_record(
             offer,
             switch_of(offer.call_id),
             refused.refusal,

@@ -18,7 +18,8 @@ from billing.reconcile.compare import Worth
 from billing.reconcile.records import FORM, SwitchCall
 from billing.store import work
 from callctl.admission import Refused, decide
-from callctl.call import Call, ended_record
+from callctl.call import Call
+from callctl.records import ended_record
 from callctl.switches.base import CallEnded, CallOffered, Direction
 from callctl.terms import Terms
 

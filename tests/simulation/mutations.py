@@ -64,10 +64,10 @@ BUGS = (
     ),
     Bug("admitted without a limit", "callctl.controller:Controller._carry_out", "grant_s=grant,", "grant_s=None,"),
     Bug("refused although held", "callctl.call:_admission", "        case Held():", "        case Held() if False:"),
-    Bug("overrun clipped without bound", "callctl.call:ended_record", "<= OVERRUN_MS", "<= 10**9"),
+    Bug("overrun clipped without bound", "callctl.records:ended_record", "<= OVERRUN_MS", "<= 10**9"),
     Bug(
         "grant charged instead of the talk",
-        "callctl.call:ended_record",
+        "callctl.records:ended_record",
         "billable_ms = talk_ms",
         "billable_ms = call.granted_s * 1000",
     ),
