@@ -12,7 +12,6 @@ import contextlib
 import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import assert_never
@@ -22,23 +21,20 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing import outbox
-from billing.catalogue import Catalogue, catalogue_version, load_catalogue
+from billing.catalogue import Catalogue
 from billing.cdrs import EndedCall
 from billing.credit.live import LiveCalls
 from billing.credit.store import CreditStore, Held, HoldCode, NotHeld
 from billing.errors import BillingError, CreditUnavailable
-from billing.plans.bundles import expire_bundles
-from billing.plans.volumes import Usage, read_usage
 from billing.ports import Clock, Ids, to_ms
 from billing.settings import ControlSettings
-from billing.store import reading
 from callctl import call as machine
-from callctl import memory, refusals
+from callctl import refusals
 from callctl.admission import Refused, decide, dialled
 from callctl.alarms import Alarms
 from callctl.board import Board
-from callctl.call import Call, Commanded, HangupAsked, HoldReplied, Input, MoneyGrew, Policy, Stage, Tick, step
-from callctl.journal import Journal, JournalBroken
+from callctl.call import Call, Commanded, HoldReplied, Input, Policy, Stage, Tick, step
+from callctl.journal import Journal
 from callctl.news import Listener, NewsKind, Reporter
 from callctl.records import refused_offer_record
 from callctl.restore import Restorer
@@ -54,6 +50,7 @@ from callctl.switches.base import (
     Switch,
     SwitchEvent,
 )
+from callctl.upkeep import Upkeep
 from callctl.watch import Watch, switch_of
 
 log = structlog.get_logger(__name__)
@@ -64,7 +61,6 @@ READY_S = 5.0
 DOUBT_S = 0.1
 """How often a lease in doubt is looked at."""
 
-EXPIRE_S = 60.0
 END_TRIES = 20
 """How often a loop is told to end before we go without it."""
 
@@ -119,6 +115,7 @@ class Controller:
         self.admits = asyncio.Event()
         """Set while new calls may be admitted."""
         self.restorer = Restorer(self)
+        self.upkeep = Upkeep(self)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -131,14 +128,14 @@ class Controller:
         loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("settler", self.settler.run),
             ("board", self.board.run),
-            ("catalogue", self._follow_catalogue),
-            ("outbox", self._drain_outbox),
-            ("bundles", self._expire_bundles),
-            ("wakes", self._listen_to_wakes),
-            ("hangups", self._listen_to_hangups),
+            ("catalogue", self.upkeep.follow_catalogue),
+            ("outbox", self.upkeep.drain_outbox),
+            ("bundles", self.upkeep.expire_bundles),
+            ("wakes", self.upkeep.listen_to_wakes),
+            ("hangups", self.upkeep.listen_to_hangups),
             ("beat", self.watch.beat),
             *((f"watch {name}", partial(self.watch.watch, switch)) for name, switch in self.switches.items()),
-            ("journal", self._probe_journal),
+            ("journal", self.upkeep.probe_journal),
         ]
         self._loops = [asyncio.create_task(self._for_ever(name, run), name=name) for name, run in loops]
         for switch in self.switches.values():
@@ -461,80 +458,6 @@ class Controller:
         call = self.calls.get(call_id)
         if call:
             self.give(call, Tick())
-
-    # -- loops ---------------------------------------------------------------------------------------------------------
-
-    async def _follow_catalogue(self) -> None:
-        """Load the catalogue when it has moved; keep what is in the credit store up to date with it.
-
-        Whatever is interrupted is done again from the start: no call is admitted before all of it has been done.
-        """
-        while True:
-            version = await asyncio.to_thread(self._catalogue_version)
-            lost = await self.restorer.has_lost()
-            if self.catalogue is None or self.catalogue.version != version or not self.admits.is_set():
-                self.catalogue = await asyncio.to_thread(self._load_catalogue)
-                if lost:
-                    await self.restorer.bring_back()
-                else:
-                    await outbox.sync_all(self.engine, self.credit, clock=self.clock)
-                memory.settle_down()
-                if not self.restorer.lost:
-                    self.admits.set()
-            elif self.catalogue.counts:
-                usage = await asyncio.to_thread(self._read_usage)
-                self.catalogue = replace(self.catalogue, usage=usage)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self.restorer.noticed.wait()
-
-    def _catalogue_version(self) -> int:
-        with reading(self.engine) as session:
-            return catalogue_version(session)
-
-    def _read_usage(self) -> Usage:
-        with reading(self.engine) as session:
-            return read_usage(session)
-
-    def _load_catalogue(self) -> Catalogue:
-        with reading(self.engine) as session:
-            return load_catalogue(session, self.catalogue)
-
-    async def _drain_outbox(self) -> None:
-        while True:
-            if not await outbox.drain(self.engine, self.credit, clock=self.clock):
-                await asyncio.sleep(0.5)
-
-    async def _expire_bundles(self) -> None:
-        """Take out what is left in bundles that have expired. While holds may be missing nothing is taken."""
-        while True:
-            await asyncio.sleep(EXPIRE_S)
-            if self.ready:
-                await expire_bundles(self.engine, self.credit, clock=self.clock)
-
-    async def _probe_journal(self) -> None:
-        """While the journal is broken new calls are refused; find out when it is whole again."""
-        while True:
-            await asyncio.sleep(1.0)
-            if self.journal.broken:
-                with contextlib.suppress(JournalBroken):
-                    await self.journal.probe()
-                    log.warning("journal_whole_again")
-
-    async def _listen_to_wakes(self) -> None:
-        async for wallet_id in self.credit.wakes():
-            for call in list(self.calls.values()):
-                if call.exhausted and any(wallet_id in level.wallets() for level in call.terms.levels):
-                    self.give(call, MoneyGrew())
-
-    async def _listen_to_hangups(self) -> None:
-        async for request in self.live.hangups():
-            log.info("hangup_asked", call_id=request.call_id, actor=request.actor)
-            account = request.call_id.removeprefix("*account:") if request.call_id.startswith("*account:") else None
-            for call in list(self.calls.values()):
-                payers = {str(level.account_id) for level in call.terms.levels}
-                if call.call_id == request.call_id or account in payers:
-                    self.give(call, HangupAsked("hung_up_by_admin"))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -140,7 +140,7 @@ BUGS = (
         "if not grace or call.exhausted or call.terms.limited:",
         "return grace * 20\n    if not grace:",
     ),
-    Bug("start-up not finished", "callctl.controller:Controller._follow_catalogue", " or not self.admits.is_set()", ""),
+    Bug("start-up not finished", "callctl.upkeep:Upkeep.follow_catalogue", " or not its.admits.is_set()", ""),
     Bug(
         "trimmed before it is written down",
         "callctl.settler:Settler.take",
