@@ -42,8 +42,8 @@ def fill(world: World) -> None:
         own_tariff(session, "Blue retail", BLUEBIRD, actor="olga", now=NOON)
         change_account(session, BLUEBIRD, {"tariff": "Wholesale", "brand": "Bluebird"}, actor="olga", now=NOON)
         change_account(session, ANNA, {"tariff": "Blue retail"}, actor="olga", now=NOON)
-        add_record(session, world, 1, "Anna's Bakery")
-        refused(session, world, 2, "no_money")
+        add_record(session, world, 11, "Anna's Bakery")
+        refused(session, world, 12, "no_money")
         edit.set_discount(session, str(ANNA), "49", Decimal(10), actor="olga", now=NOON)
         give_bundle(
             session,

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlmodel import col, select
 from starlette.responses import Response
 
-from billing.models import AuditRow
+from billing.models import AuditRow, Tariff
 from billing.store import reading
 from rating.money import format_amount
 from web.context import panel_of
@@ -32,6 +32,8 @@ OF_ACCOUNTS = {
     "blocked_by": "blocked by",
 }
 """Names that stand for an account by its number, and what they are called for people."""
+OF_TARIFFS = {"tariff_id": "tariff", "from_tariff_id": "sold from"}
+"""The same for tariffs."""
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:[0-9]{2})$")
 MOST_ID = 2**53
 
@@ -50,7 +52,7 @@ async def audit_page(
     panel = panel_of(request)
     filters = {"actor": actor.strip()[:100], "action": action.strip()[:60], "subject": subject.strip()[:200]}
 
-    def read() -> tuple[list[AuditRow], dict[int, str]]:
+    def read() -> tuple[list[AuditRow], dict[int, str], dict[int | None, str]]:
         asked = select(AuditRow).order_by(col(AuditRow.id).desc()).limit(PAGE + 1)
         for name, value in filters.items():
             if value:
@@ -59,15 +61,17 @@ async def audit_page(
             asked = asked.where(col(AuditRow.id) < before)
         with reading(panel.engine) as session:
             found = list(session.exec(asked))
-            return found, account_names(session, [number for row in found for number in _accounts(row)])
+            names = account_names(session, [number for row in found for number in _accounts(row)])
+            return found, names, dict(session.exec(select(Tariff.id, Tariff.name)).all())
 
-    found, names = await run_in_threadpool(read)
+    found, names, tariffs = await run_in_threadpool(read)
     return show(
         request,
         principal,
         "audit.html",
-        rows=[(row, _account_of(row), differences(row, names)) for row in found[:PAGE]],
+        rows=[(row, _account_of(row), differences(row, names, tariffs)) for row in found[:PAGE]],
         names=names,
+        tariffs={f"tariff:{number}": name for number, name in tariffs.items()},
         filters=filters,
         filtered=any(filters.values()),
         older=found[PAGE - 1].id if len(found) > PAGE else None,
@@ -87,10 +91,12 @@ def _accounts(row: AuditRow) -> list[int | None]:
     return [_account_of(row), *(number for number in told if type(number) is int)]
 
 
-def differences(row: AuditRow, names: Mapping[int, str]) -> list[tuple[str, str, str]]:
+def differences(
+    row: AuditRow, names: Mapping[int, str], tariffs: Mapping[int | None, str]
+) -> list[tuple[str, str, str]]:
     """Return (name, what was, what is) in words, name by name; what stayed the same or says nothing is left out.
 
-    Accounts are told by name, where `names` has them.
+    Accounts and tariffs are told by name, where `names` and `tariffs` have them.
     """
     was, now_is = row.before or {}, row.after or {}
     told = []
@@ -98,9 +104,12 @@ def differences(row: AuditRow, names: Mapping[int, str]) -> list[tuple[str, str,
         values = [facts.get(name) for facts in (was, now_is)]
         if name in OF_ACCOUNTS:
             values = [names.get(value, value) if type(value) is int else value for value in values]
+        elif name in OF_TARIFFS:
+            values = [tariffs.get(value, value) if type(value) is int else value for value in values]
         before, after = (_words(name, value) for value in values)
         if before != after:
-            told.append((OF_ACCOUNTS.get(name, name.removesuffix("_micros")), before, after))
+            called = OF_ACCOUNTS.get(name) or OF_TARIFFS.get(name) or name.removesuffix("_micros")
+            told.append((called, before, after))
     return told
 
 
