@@ -38,6 +38,7 @@ from web.panel import (
     overview,
     people,
     reratings,
+    tariff_terms,
     tariffs,
     vouchers,
 )
@@ -120,6 +121,7 @@ def create_app(
         notifications,
         people,
         reratings,
+        tariff_terms,
         tariffs,
         vouchers,
     )

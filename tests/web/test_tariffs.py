@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from billing.decks.imports import find_tariff
 from billing.decks.uploads import keep_upload
-from billing.models import DeckUpload, RateRow, Tariff, TariffVersion
+from billing.models import AuditRow, DeckUpload, RateRow, Tariff, TariffVersion
 from billing.store import reading, work
 from billing.tariffs import add_tariff
 from rating.tariff import Rounding
@@ -286,3 +286,54 @@ def test_files_that_are_no_decks_are_told_so(panel: Visitor) -> None:
     assert "the file is empty" in empty.text
     assert "a picture" in panel.get(send(panel, b"\x89PNG\r\n", name="deck.csv")).text
     assert panel.post("/tariffs/1", content=b"x" * 70_000).status_code == 413
+
+
+def test_the_terms_of_a_tariff_are_set_and_ended(panel: Visitor) -> None:
+    """Sold from another tariff, with a plan, given to a reseller; each is shown, and ended with one button."""
+    now = panel.world.clock.now()
+    with work(panel.world.engine) as session:
+        add_tariff(session, name="Cost", currency="EUR", rounding=Rounding(), actor="test", now=now)
+    terms = "/tariffs/1/terms"
+    assert terms in panel.get("/tariffs/1").text
+    assert "No mark-ups" in panel.get(terms).text
+    for form in (
+        {"of": "markup", "source": "Cost", "prefix": "+43", "percent": "20", "least": "0,002"},
+        {"of": "plan", "kind": "tiers", "name": "Much", "tiers": "1000 5", "timezone": "UTC"},
+        {"of": "plan", "kind": "flat", "name": "Home", "fair": "60", "timezone": "UTC"},
+        {"of": "owner", "owner": "2"},
+    ):
+        assert panel.submit(terms, **form).status_code == 303, form
+    page = panel.get(terms).text
+    for said in ("20 %", "0.002", "from 1000 min 5 % less", "free up to 60 min", 'value="2" selected'):
+        assert said in page, said
+    for form in ({"of": "markup", "prefix": "43"}, {"of": "plan", "number": "1"}, {"of": "plan", "number": "2"}):
+        assert panel.submit(f"{terms}/end", **form).status_code == 303, form
+    assert panel.submit(terms, of="owner", owner="").status_code == 303
+    page = panel.get(terms).text
+    assert "No mark-ups" in page
+    assert "No plans" in page
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ({"of": "markup", "source": "", "percent": "20"}, "Choose the tariff"),
+        ({"of": "markup", "source": "Retail", "percent": "20"}, "derived from itself"),
+        ({"of": "markup", "source": "None", "percent": "20"}, "no tariff"),
+        ({"of": "markup", "source": "Retail", "percent": "much"}, "Expected a number"),
+        ({"of": "markup", "source": "Retail", "percent": "1", "prefix": "x"}, "up to 32 digits"),
+        ({"of": "plan", "kind": "tiers", "name": "", "tiers": "1 1"}, "has a name"),
+        ({"of": "plan", "kind": "tiers", "name": "x", "tiers": "5", "timezone": "UTC"}, "minutes and percent"),
+        ({"of": "plan", "kind": "moon", "name": "x", "timezone": "UTC"}, "tiers, or a fair use"),
+        ({"of": "owner", "owner": "3"}, "is no reseller"),
+        ({"of": "owner", "owner": "99"}, "no account"),
+    ],
+)
+def test_terms_that_make_no_sense_change_nothing(panel: Visitor, form: dict[str, str], says: str) -> None:
+    """The form comes back with what is wrong."""
+    before = [str(row.model_dump()) for table in (Tariff, AuditRow) for row in panel.world.rows(table)]
+    answer = panel.submit("/tariffs/1/terms", **form)
+    assert answer.status_code == 422
+    assert says in answer.text
+    assert [str(row.model_dump()) for table in (Tariff, AuditRow) for row in panel.world.rows(table)] == before
+    assert panel.submit("/tariffs/1/terms/end", of="plan", number="7").status_code == 404
