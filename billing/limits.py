@@ -15,6 +15,7 @@ from typing import Final
 from billing.errors import Refused, TooLarge
 from billing.models import BillingMode, IdentityKind
 from rating.bands import NO_BAND, calendar_of, instant_ms, zone_of
+from rating.currencies import is_currency
 from rating.errors import TariffError
 from rating.money import MOST_MICROS
 from rating.parts import When
@@ -30,7 +31,6 @@ _PREFIX = re.compile(r"[0-9]{1,32}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,2}")
 _NUMBER = re.compile(r"[0-9A-Za-z_]{1,64}")
 _SOCKET = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):[0-9]{1,5}")
-_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 def checked_number(what: str, limit: int | None) -> int | None:
@@ -96,9 +96,9 @@ def checked_brand(name: str) -> str:
 
 
 def checked_currency(code: str) -> str:
-    """Return the code of a currency."""
-    if not _CURRENCY.fullmatch(code):
-        raise Refused(f"a currency is three capital letters such as EUR, not {code[:10]!r}")
+    """Return the code of a currency. Raises `Refused` for what is none, or for one that nobody has."""
+    if not is_currency(code):
+        raise Refused(f"a currency is one of ISO 4217, three capital letters such as EUR, not {code[:10]!r}")
     return code
 
 

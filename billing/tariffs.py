@@ -16,6 +16,7 @@ from billing.catalogue import bump_catalogue
 from billing.decks.imports import Imported, Order, count_rates, find_tariff, import_deck, rounding_of
 from billing.decks.rows import in_version, rate_of_facts
 from billing.errors import Conflict, Refused
+from billing.limits import checked_currency
 from billing.models import RateRow, RateTerms, Tariff, id_of
 from rating.decks.changes import Mode
 from rating.decks.deck import deck_of, instant_us, moment
@@ -24,7 +25,6 @@ from rating.tariff import MOST_DECIMALS, MOST_PREFIX, Rate, Rounding, check
 __all__ = ["Imported", "add_tariff", "find_rate", "import_rates", "list_tariffs", "rate_of_row"]
 
 _NAME = re.compile(r"\S(?:.{0,98}\S)?")
-_CURRENCY = re.compile(r"[A-Z]{3}")
 _DIGITS = re.compile(r"[0-9]*", re.ASCII)
 
 
@@ -32,8 +32,7 @@ def add_tariff(session: Session, *, name: str, currency: str, rounding: Rounding
     """Make an empty tariff. Raises `Conflict`, and `Refused` for a name, currency or rounding that is none."""
     if not _NAME.fullmatch(name) or not name.isprintable():
         raise Refused("a tariff's name is 1 to 100 printable characters, without spaces around it")
-    if not _CURRENCY.fullmatch(currency):
-        raise Refused(f"a currency is three capital letters such as EUR, not {currency[:10]!r}")
+    checked_currency(currency)
     if not 0 <= rounding.decimals <= MOST_DECIMALS:
         raise Refused(f"a tariff rounds to 0 to {MOST_DECIMALS} decimals")
     if session.exec(select(Tariff.id).where(Tariff.name == name)).first() is not None:

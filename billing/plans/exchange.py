@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,12 +10,12 @@ from sqlmodel import Session, col, select
 from billing import audit
 from billing.catalogue import bump_catalogue
 from billing.errors import Conflict, Refused
+from billing.limits import checked_currency
 from billing.models import ExchangeRate
 from billing.plans.reading import text
 
 MOST_VALUE = Decimal(1_000_000_000)
 MOST_DECIMALS = 12
-_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 def set_exchange(
@@ -36,8 +35,7 @@ def set_exchange(
     `Conflict` where another value was set for the same moment.
     """
     for currency in (from_currency, to_currency):
-        if not _CURRENCY.fullmatch(currency):
-            raise Refused(f"a currency is three capital letters such as EUR, not {currency[:10]!r}")
+        checked_currency(currency)
     if from_currency == to_currency:
         raise Refused(f"one {from_currency} is one {from_currency}")
     exponent = value.as_tuple().exponent

@@ -14,6 +14,8 @@ from rating.money import format_amount, parse_amount
 T = TypeVar("T")
 PATTERN = r"^-?[0-9]{1,10}(\.[0-9]{1,6})?$"
 POSITIVE = r"^(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,6})?$"
+NOT_NEGATIVE = r"^[0-9]{1,9}(\.[0-9]{1,6})?$"
+NOT_ZERO = r"^(?=.*[1-9])-?[0-9]{1,9}(\.[0-9]{1,6})?$"
 
 
 class Body(BaseModel):
@@ -67,13 +69,13 @@ Positive = Annotated[
 NotNegative = Annotated[
     int,
     BeforeValidator(_not_negative),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?$", "examples": ["100.00"]}),
+    WithJsonSchema({"type": "string", "pattern": NOT_NEGATIVE, "examples": ["100.00"]}),
 ]
 """An amount of 0 or more, read as micro-units."""
 NotZero = Annotated[
     int,
     BeforeValidator(_not_zero),
-    WithJsonSchema({"type": "string", "pattern": r"^(?=.*[1-9])-?[0-9]{1,9}(\.[0-9]{1,6})?$", "examples": ["-2.50"]}),
+    WithJsonSchema({"type": "string", "pattern": NOT_ZERO, "examples": ["-2.50"]}),
 ]
 """An amount that may be negative, but not 0, read as micro-units."""
 
