@@ -111,20 +111,26 @@ def fuzzed(made_world: Path, tmp_path: Path) -> Iterator[World]:
     world.engine.dispose()
 
 
+@pytest.mark.timeout(60 * (EXAMPLES + 1))
 @pytest.mark.parametrize("caller", CALLERS)
 def test_nothing_that_is_sent_breaks_anything(caller: str, fuzzed: World) -> None:
     """Whatever fits the description and whatever does not: an answer that is described, and books that balance."""
+    fuzz(fuzzed, caller)
+
+
+def fuzz(world: World, caller: str, *, examples: int = EXAMPLES) -> None:
+    """Send everything as one caller; fail for an answer that is not described, and for books that do not balance."""
     account_id, scopes = CALLERS[caller]
-    key = make_key(fuzzed, account_id, scopes)
+    key = make_key(world, account_id, scopes)
     numbers = cycle([1, 2, 3, 4, 5, 999])
-    with serving(fuzzed) as (address, document):
+    with serving(world) as (address, document):
         asked = 0
         for scope, mode, cases in strategies_of(document):
             may = scope is None or covers(scopes, scope)
             if may or mode is GenerationMode.POSITIVE:
                 # What is refused before it is read is asked once.
                 @seed(SEED)
-                @(QUIET if may else settings(QUIET, max_examples=1))
+                @settings(QUIET, max_examples=examples if may else 1)
                 @given(case=cases)
                 def ask(case: Any) -> None:
                     nonlocal asked
@@ -139,5 +145,5 @@ def test_nothing_that_is_sent_breaks_anything(caller: str, fuzzed: World) -> Non
 
                 ask()
         assert asked > len(document["paths"])
-    with reading(fuzzed.engine) as session:
+    with reading(world.engine) as session:
         assert books.check_store(session).findings == ()

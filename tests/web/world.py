@@ -131,6 +131,16 @@ def make_world(folder: Path) -> Path:
     path = folder / "made.db"
     engine = open_store(f"sqlite:///{path}")
     migrate(engine)
+    furnish(engine)
+    engine.dispose()
+    whole = folder / "whole.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(whole),))
+    return whole
+
+
+def furnish(engine: Engine) -> None:
+    """Write the company into an empty store with the newest schema."""
     now = NOON - timedelta(days=30)
     with work(engine) as session:
         accounts.add_operator(session, name="Northwind Telecom", currency="EUR", actor="test", now=now)
@@ -163,11 +173,6 @@ def make_world(folder: Path) -> Path:
         with work(engine) as session:
             account_id = accounts.find_account(session, name).id
             topups.top_up(session, account_id, euros * EURO, operation=f"seed:{name}", actor="test", now=now)
-    engine.dispose()
-    whole = folder / "whole.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("VACUUM INTO ?", (str(whole),))
-    return whole
 
 
 def add_record(
