@@ -21,8 +21,10 @@ from pydantic import SecretStr
 from sqlalchemy.engine import Engine
 
 from billing import accounts, keys, outbox, tariffs, topups
+from billing.access import Area
 from billing.accounts import find_account
 from billing.models import AccountKind, IdentityKind
+from billing.plans.bundles import list_bundles
 from billing.ports import SystemClock, SystemIds
 from billing.settings import AsteriskSettings, ControlSettings, CreditSettings, Settings, StoreSettings, WebSettings
 from billing.store import migrate, open_store, work
@@ -172,17 +174,22 @@ async def test_a_reseller_follows_the_page_and_a_live_call_gets_longer(tmp_path:
         assert first["balance"] == "10.60"
         assert (tmp_path / "cdrs.csv").read_text().startswith("call_id,")
         assert (tmp_path / "cdrs.parquet").read_bytes().startswith(b"PAR1")
+        assert ",closing,,," in (tmp_path / "statement.csv").read_text()
         await asyncio.wait_for(call.over(), 20)
         with work(lab.engine) as session:
             assert find_account(session, "Bluebird Voice").balance_micros <= 191_500_000
-            assert find_account(session, "Harbour Café").max_calls == 2
+            harbour = find_account(session, "Harbour Café")
+            assert (harbour.max_calls, harbour.max_day_micros, harbour.barred) == (2, 20 * EURO, ("900",))
+            assert [one.name for one in list_bundles(session, "Harbour Café")] == ["300 minutes to Germany"]
             assert find_account(session, "Anna's Bakery").max_calls == 5
 
 
 def test_the_page_names_every_scope_and_header_as_the_api_does() -> None:
-    """What the page tells of keys, pages and pace is what the code says."""
+    """What the page tells of keys, scopes, pages and pace is what the code says."""
     text = PAGE.read_text(encoding="utf-8")
     settings = Settings()
     assert f"{settings.api.per_s:g} requests a second for each key, {settings.api.burst} at once" in text
     for scope in SCOPES:
         assert f"--scope {scope}" in text
+    for area in Area:
+        assert f"`{area.value}`" in text, area
