@@ -27,6 +27,7 @@ from rating.decks.cells import (
 from rating.decks.numbers import PRICE, WHOLE
 from rating.errors import TariffError
 from rating.facts import price_text
+from rating.faults import Fault
 from rating.parts import PLAIN, BandsAt, Conditions, Durations, Outside, Rounding, RoundingMode, Seconds, Step, ThenWhat
 from rating.tariff import Rate, find_fault
 
@@ -59,6 +60,25 @@ _BARRED = {"": False, "0": False, "no": False, "false": False, "1": True, "yes":
 _ROUNDING = re.compile(r"(up|half_up|half_even|down)[ :]+([0-6])", re.ASCII)
 _INCREMENT = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,18})?", re.ASCII)
 _INCREMENTS = re.compile(r"([0-9]{1,9})\s*[/+:-]\s*([0-9]{1,9})", re.ASCII)
+
+_ONE_OF = {"bands": "band", "steps": "step", "surcharges": "surcharge", "dates": "date"}
+_THINGS = {
+    "bands": "the bands",
+    "steps": "the steps",
+    "from_s": "its beginning",
+    "increment_s": "its increment",
+    "per_s": "what its price is per",
+    "from": "its beginning",
+    "to": "its end",
+}
+_DEMANDS = {
+    "is not ": "must not be ",
+    "is ": "must be ",
+    "are ": "must be ",
+    "cover ": "must cover ",
+    "begin ": "must begin ",
+}
+_BAND = re.compile(r"bands\.([0-9]+)")
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -94,7 +114,8 @@ def read_terms(cells: Mapping[str, str], rounding: Rounding) -> Rate:
     )
     fault = find_fault(rate)
     if fault is not None:
-        raise BadCell(_column_of(fault.where, cells), fault.reason)
+        column = _column_of(fault.where, cells)
+        raise BadCell(column, _in_words(fault, column))
     return rate
 
 
@@ -223,6 +244,24 @@ def _increment(cells: Mapping[str, str]) -> Seconds:
         raise BadCell("increment_s", f"expected seconds such as 60 or 0.1, found {shown(text)}")
     seconds = Decimal(text)
     return int(seconds) if seconds == seconds.to_integral_value() else seconds
+
+
+def _in_words(fault: Fault, column: str) -> str:
+    """Say what is wrong in a cell, and where in it: the first band and the first step are number 1."""
+    reason = _BAND.sub(lambda found: f"band {int(found.group(1)) + 1}", fault.reason)
+    for states, demands in _DEMANDS.items():
+        if reason.startswith(states):
+            reason = demands + reason.removeprefix(states)
+            break
+    if column not in _ONE_OF:
+        return f"{column} {reason}"
+    places: list[str] = []
+    last = ""
+    for part in fault.where.split("."):
+        if part.isdecimal():
+            places.append(f"{_ONE_OF.get(last, last)} {int(part) + 1}")
+        last = part
+    return f"{': '.join(part for part in (', '.join(places), _THINGS.get(last, '')) if part)} {reason}"
 
 
 def _column_of(where: str, cells: Mapping[str, str]) -> str:

@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 
 from rating.errors import TariffError
-from rating.pricing import Line, afford, billable_ms, cost, cost_ms, longest, price
+from rating.pricing import Line, afford, billable_ms, charged, closing, cost, cost_ms, longest, price
 from rating.tariff import (
+    Band,
     Conditions,
     Durations,
+    Outside,
     Rate,
     Rounding,
     RoundingMode,
     Step,
     Surcharge,
     ThenWhat,
+    When,
     check,
     find_fault,
 )
@@ -236,3 +239,27 @@ def test_what_makes_no_sense_is_refused_with_its_place(of: Rate, place: str) -> 
         check(of)
     with pytest.raises(TariffError):
         cost(of, 1)
+
+
+def test_a_millisecond_of_talk_is_charged_where_durations_are_exact() -> None:
+    """The whole increment that it begins; no talk is none."""
+    of = rate(durations=Durations.EXACT)
+    assert charged(of, 1) == (1_000_000, 1, 1000)
+    assert charged(of, 0) == (0, 0, 0)
+
+
+def test_a_price_beyond_all_amounts_does_not_make_a_call_shorter() -> None:
+    """How long a call may last is a matter of the tariff, and how long it can be paid for another one."""
+    of = rate((Step(0, Decimal(1_000_000), 1, 1),))
+    assert longest(of, 10**6) == 10**6
+    assert afford(of, 10**18, 10**6) < 10**6
+
+
+def test_a_tariff_that_is_closed_already_closes_at_once() -> None:
+    """At the moment of the answer itself."""
+    daytime = Band(When((1, 2, 3, 4, 5, 6, 7), 8 * 3600, 18 * 3600), ONE)
+    of = replace(rate((), outside=Outside.CLOSED), bands=(daytime,))
+    closed, opened = (datetime(2026, 11, 26, hour, tzinfo=UTC) for hour in (18, 17))
+    assert closing(of, closed, 1000) == closed
+    assert closing(of, opened, 3_600_000) is None
+    assert closing(of, opened, 3_600_001) == closed
