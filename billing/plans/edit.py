@@ -15,6 +15,7 @@ from sqlmodel import Session, col, select
 
 from billing import audit
 from billing.catalogue import bump_catalogue
+from billing.decks.halfway import give_way
 from billing.errors import NotFound, Refused
 from billing.models import Account, AccountDiscount, AccountKind, AccountRate, Tariff, TariffMarkup, VolumePlan, id_of
 from billing.plans.reading import text
@@ -33,7 +34,7 @@ def set_markup(
 ) -> None:
     """Let a tariff sell the numbers of a prefix ("" is all) at another tariff's prices, marked up.
 
-    Raises `NotFound` for a tariff, and `Refused` for another currency or a circle.
+    Raises `NotFound` for a tariff, `Refused` for another currency or a circle, `Conflict` while a deck is imported.
     """
     check_prefix(prefix)
     sold, bought = find_tariff(session, tariff), find_tariff(session, source)
@@ -53,12 +54,12 @@ def set_markup(
     row.percent, row.least_per_min = text(markup.percent), text(markup.least_per_min)
     row.decimals, row.mode = markup.decimals, markup.mode.value
     session.add(row)
-    _next_version(session, sold)
+    _next_version(session, sold, now)
     done(session, "tariff.markup", f"tariff:{sold.id}", before, _markup_facts(row), actor=actor, now=now)
 
 
 def remove_markup(session: Session, tariff: str, prefix: str, *, actor: str, now: datetime) -> None:
-    """Let a tariff sell the numbers of a prefix at another one's prices no more. Raises `NotFound`."""
+    """Let a tariff sell the numbers of a prefix at another one's prices no more. Raises as `set_markup`."""
     sold = find_tariff(session, tariff)
     wanted = (TariffMarkup.tariff_id == sold.id, TariffMarkup.prefix == prefix)
     row = session.exec(select(TariffMarkup).where(*wanted)).one_or_none()
@@ -66,7 +67,7 @@ def remove_markup(session: Session, tariff: str, prefix: str, *, actor: str, now
         raise NotFound(f"{tariff!r} has no mark-up for the prefix {prefix!r}")
     before = _markup_facts(row)
     session.delete(row)
-    _next_version(session, sold)
+    _next_version(session, sold, now)
     done(session, "tariff.markup", f"tariff:{sold.id}", before, None, actor=actor, now=now)
 
 
@@ -237,9 +238,10 @@ def _sources(session: Session, tariff_id: int) -> set[int]:
     return found
 
 
-def _next_version(session: Session, tariff: Tariff) -> None:
+def _next_version(session: Session, tariff: Tariff, now: datetime) -> None:
     # Two changes of one tariff go one after the other, and each is a version of its own.
     locked = session.exec(select(Tariff).where(Tariff.id == tariff.id).with_for_update()).one()
+    give_way(session, locked, now)
     locked.version += 1
     session.add(locked)
 

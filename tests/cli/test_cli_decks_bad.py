@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import xlsxwriter
+import xlsxwriter  # type: ignore[import-untyped] # it has no types
 
 from tests.cli.support import Home
 

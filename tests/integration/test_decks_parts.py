@@ -23,11 +23,13 @@ from billing.decks.parts import import_in_parts, undo_in_parts
 from billing.decks.versions import undo_import
 from billing.errors import Conflict, OtherBody, Refused
 from billing.models import Meta, RateWriting
+from billing.plans import edit
 from billing.store import migrate, open_store, reading, work
 from billing.tariffs import add_tariff, find_rate
 from rating.decks.changes import Mode
 from rating.decks.deck import deck_of, rates_of
-from rating.tariff import Rate, Rounding, Step
+from rating.plans import MarkUp
+from rating.tariff import Rate, Rounding, RoundingMode, Step
 
 REPLACE = Order()
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -254,6 +256,11 @@ def test_two_do_not_write_the_rates_of_one_tariff(sqlite: Engine) -> None:
                 act()
             assert rows(sqlite) == before
             told.append(act)
+        before = rows(sqlite)
+        markup = MarkUp(Decimal(10), Decimal(0), 4, RoundingMode.UP)
+        with work(sqlite) as session, pytest.raises(Conflict):
+            edit.set_markup(session, "retail", "other", "", markup, actor="bob", now=NOW)
+        assert rows(sqlite) == before
         take(sqlite, tariff="other", operation="elsewhere")
 
     assert take(sqlite, progress=meddling).version == 3
