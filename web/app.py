@@ -20,6 +20,7 @@ from web.context import Panel, WebOptions
 from web.counters import make_counters
 from web.errors import Faults, handle_errors, refuse_body
 from web.panel import (
+    account_corrections,
     account_prices,
     account_settings,
     account_statement,
@@ -106,6 +107,7 @@ def create_app(
     screens = (
         overview,
         live_calls,
+        account_corrections,
         account_prices,
         account_settings,
         account_statement,
