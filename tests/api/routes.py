@@ -42,6 +42,7 @@ BODIES: dict[str, Any] = {
     "change_carrier": {"tariff": "delta special"},
     "add_fraud_rule": {"kind": "spend_day", "action": "warn", "limit": "50.00"},
     "replace_fraud_ranges": None,
+    "undo_last_import": {"version": 2},
     "set_fraud_range": {"label": "test"},
 }
 """A body for each operation that takes one."""

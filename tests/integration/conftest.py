@@ -69,7 +69,8 @@ def postgresql_engine(postgresql_url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _empty(engine: Engine) -> None:
+def empty(engine: Engine) -> None:
+    """Take everything out of a PostgreSQL store, and let its numbers begin anew."""
     tables = ", ".join(name for name in inspect(engine).get_table_names() if name not in {"alembic_version", "meta"})
     with engine.begin() as connection:
         # As the store's owner may: its triggers refuse anybody else.
@@ -127,5 +128,5 @@ def engine(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Ite
         engine.dispose()
         return
     shared: Engine = request.getfixturevalue("postgresql_engine")
-    _empty(shared)
+    empty(shared)
     yield shared

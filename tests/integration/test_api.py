@@ -23,6 +23,7 @@ from billing.settings import ApiSettings, Settings, VoucherSettings
 from billing.store import reading, work
 from tests.api.conftest import ANNA, BLUEBIRD, COPPER, DELTA, OPERATOR, Program, make_key
 from tests.api.test_fuzz import fuzz
+from tests.integration.conftest import empty
 from tests.web.world import EURO, World, add_record, furnish
 from web.app import create_app
 
@@ -158,9 +159,9 @@ def test_the_largest_number_is_just_a_number(owner: Program) -> None:
 
 
 @pytest.mark.parametrize("caller", ["owner", "reseller"])
-def test_no_request_breaks_postgresql(caller: str, postgresql_engine: Engine, engine: Engine) -> None:
+def test_no_request_breaks_postgresql(caller: str, postgresql_engine: Engine) -> None:
     """What a store takes amiss is the store's own: whatever is sent, no fault, and books that balance."""
-    if engine is not postgresql_engine:
-        return  # tests/api does it on SQLite
-    furnish(engine)
-    fuzz(World(engine, FakeAsyncRedis(server=FakeServer(), decode_responses=True)), caller, examples=1)
+    empty(postgresql_engine)
+    furnish(postgresql_engine)
+    redis = FakeAsyncRedis(server=FakeServer(), decode_responses=True)
+    fuzz(World(postgresql_engine, redis), caller, examples=1)
