@@ -258,7 +258,7 @@ def main() -> int:
     else:
         for name, value in results.items():
             print(f"{name:>20}  {value:,}")
-    calls = results["calls"] + results.get("live_calls", 0)
+    calls = results["calls"] + load.calls if load else results["calls"]
     return 0 if results["findings"] == 0 and results["cdrs"] == calls and not results.get("cut") else 1
 
 

@@ -1,13 +1,13 @@
 """A controller with many live calls: renewed on time, killed with SIGKILL, and how soon the next one has adopted them.
 
-    python -m benchmarks.recovery [--json] [--calls 10000] [--per-s 200]
+    python -m benchmarks.recovery [--json] [--calls 10000] [--per-s 200] [--how kill|freeze]
 
 The controller is `callctl controller` in a process of its own, the switch a simulated Asterisk in this one. Calls come
 in at `--per-s` until `--calls` are up and talking; a slice is as long as it takes to place all of them. For
 `renewal_late_p99_ms` the switch notes, at each new limit, how much later it came than a third of a slice before the
-end of the old one. Then a second controller is started, which waits, and the first gets SIGKILL: `led_s` later the
-second is linked to the switch, `adopted_s` later it has all calls on its board. At the end everything hangs up: one
-record for each call, and balanced books.
+end of the old one. Then a second controller is started, which waits, and the first gets SIGKILL (`--how freeze`:
+SIGSTOP): `led_s` later the second leads, `adopted_s` later it has all calls on its board. A frozen one is woken then,
+and must say nothing. At the end everything hangs up: one record for each call, and balanced books.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import json
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def _start(folder: Path, config: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
 
 
-async def measure(folder: Path, calls: int, per_s: float) -> dict[str, float]:
+async def measure(folder: Path, calls: int, per_s: float, how: signal.Signals) -> dict[str, float]:
     """Run it all; return the figures."""
     engine = open_store(f"sqlite:///{folder / 'callctl.db'}")
     migrate(engine)
@@ -141,15 +142,8 @@ async def measure(folder: Path, calls: int, per_s: float) -> dict[str, float]:
         renewals, lateness = len(late.late_s), sorted(late.late_s)
         standby = _start(folder, config)
         await _until(lambda: _somebody_waits(live), 60)
-        process.kill()
-        process.wait()
-        killed = time.perf_counter()
-        await live.replace_all("sim", [])
+        led_s, adopted_s = await _taken_over(live, process, how, calls)
         process = standby
-        await _until(lambda: len(switch.ami.sessions) > 0, 60)
-        led_s = time.perf_counter() - killed
-        await _until(lambda: _on_board(live, calls), 60)
-        adopted_s = time.perf_counter() - killed
         cut = sum(call.ended for call in placed)
         for call in placed:
             if not call.ended:
@@ -176,6 +170,27 @@ async def measure(folder: Path, calls: int, per_s: float) -> dict[str, float]:
     }
 
 
+async def _taken_over(
+    live: LiveCalls, process: subprocess.Popen[bytes], how: signal.Signals, calls: int
+) -> tuple[float, float]:
+    """Kill or freeze who leads; return the seconds until another does, and until it has adopted all calls."""
+    first, begun = await _leader(live), time.perf_counter()
+    process.send_signal(how)
+    if how is signal.SIGKILL:
+        process.wait()
+    await live.replace_all("sim", [])
+    await _until(lambda: _another_leads(live, first), 60)
+    led_s = time.perf_counter() - begun
+    await _until(lambda: _on_board(live, calls), 60)
+    adopted_s = time.perf_counter() - begun
+    if how is signal.SIGSTOP:
+        process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(5.0)
+        process.terminate()
+        await asyncio.to_thread(process.wait)
+    return led_s, adopted_s
+
+
 async def _until(true: object, most_s: float) -> None:
     give_up = time.monotonic() + most_s
     while True:
@@ -187,6 +202,14 @@ async def _until(true: object, most_s: float) -> None:
         if time.monotonic() > give_up:
             raise TimeoutError(f"not within {most_s} s")
         await asyncio.sleep(0.02)
+
+
+async def _leader(live: LiveCalls) -> str:
+    return (await live.leaders(["sim"]))["sim"][0] or ""
+
+
+async def _another_leads(live: LiveCalls, first: str) -> bool:
+    return await _leader(live) not in {"", first}
 
 
 async def _somebody_waits(live: LiveCalls) -> bool:
@@ -216,10 +239,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--per-s", type=float, default=200.0)
+    parser.add_argument("--how", choices=["kill", "freeze"], default="kill", help="what happens to the first")
     given = parser.parse_args()
+    how = signal.SIGKILL if given.how == "kill" else signal.SIGSTOP
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory(prefix="callctl-bench-") as folder:
-        results = uvloop.run(measure(Path(folder), given.calls, given.per_s))
+        results = uvloop.run(measure(Path(folder), given.calls, given.per_s, how))
     if given.json:
         asked = ["git", "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()

@@ -103,3 +103,42 @@ async def test_forged_text_charges_nobody_else(world: World, where: str) -> None
     assert [one.cost_micros for one in cdrs] == costs
     assert all(0 < one.talk_ms < 5000 for one in cdrs)
     assert world.balance(attacker) == 1_000_000 - sum(costs)
+
+
+EXPRESSIONS = [
+    "${SHELL(touch MARK)}", "${SET(CHANNEL(accountcode)=VICTIM)}", "${EVAL(${SHELL(touch MARK)})}", "$[1 + 1]",
+    "${CHANNEL(hangup_handler_push)}", "${system(touch MARK)}", "${uuid_setvar(${uuid} accountcode VICTIM)}",
+    "#{accountcode}", "{accountcode=VICTIM,callctl_account=VICTIM}", "$${domain}", "%24%7BSHELL(touch MARK)%7D",
+    "`touch MARK`", "$(touch MARK)",
+]  # fmt: skip
+"""What a dialplan or a shell would act on. SIPp reads square brackets itself: those go quoted, into numbers, alone."""
+
+
+@pytest.mark.parametrize("where", ["user agent", "header", "display name", "from", "request", "body"])
+async def test_no_expression_is_acted_on(world: World, where: str) -> None:
+    """Text that a dialplan would evaluate, wherever it stands, is text: who calls pays, and nothing else happens."""
+    victim, attacker = await world.customer("1"), await world.customer("1")
+    mark, code = world.folder / "mark", victim.endpoint.account_code
+    lies = f"P-Asserted-Identity: <sip:{code}@127.0.0.1>\nRemote-Party-ID: <sip:{code}@127.0.0.1>;party=calling\n"
+    answered = 0
+    expressions = [text for text in EXPRESSIONS if "[" not in text or where in {"from", "request"}]
+    for order, expression in enumerate(expressions):
+        text = expression.replace("MARK", str(mark)).replace("VICTIM", code)
+        called = number("49", Carrier.ANSWERS, target=f"65{order:02d}")
+        if where == "request":
+            called += quote(text, safe="")
+        how = _how(where, text, code)
+        how["headers"] += lies
+        final = (await world.call(attacker, called, hold_ms=100, **how)).only.final
+        # A switch may refuse what it cannot read as SIP; it never puts through what has more than digits in it.
+        assert final in ({404, 484} if where == "request" else {200, 400, 403, 404}), (text, final)
+        answered += final == 200
+    await world.settled()
+    assert not mark.exists()
+    assert answered >= (0 if where == "request" else len(expressions) - 2)
+    cdrs = [cdr for cdr in await world.cdrs(attacker, answered) if cdr.cost_micros]
+    assert [cdr.cost_micros for cdr in cdrs] == [PER_SECOND] * answered
+    assert not any(set(cdr.caller) & set("$%{}[]()`# /") for cdr in cdrs)
+    assert world.balance(victim) == 1_000_000
+    await world.cdrs(victim, 0)
+    assert world.balance(attacker) == 1_000_000 - answered * PER_SECOND
