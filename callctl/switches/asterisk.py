@@ -42,12 +42,8 @@ MAX_TASKS = 5_000
 """Hints being checked at once; beyond it they are dropped and the whole switch is compared again."""
 ANSWER_RETRIES_S = (0.005, 0.02, 0.1, 0.5, 2.0)
 HANGUP_RETRIES_S = (0.05, 0.25, 1.0)
-EARLY_S = 0.05
-"""Asterisk acts on a limit some ms late: it is told a little less, so that no call outlasts what is paid for."""
 AT_A_TIME = 500
 """Channels that are read without a look at anything else."""
-SHORTEST_S = 0.01
-"""A limit of 0 means none to Asterisk, so what is over is over in this time."""
 SLOW_S = 0.25
 """What time it is on the switch is not learnt from an answer that took longer."""
 CALL_REJECTED = 21
@@ -130,7 +126,7 @@ class AsteriskSwitch:
             call.admitted = known
             return known
         _, number = wire.split_key(call.key)
-        grant = "none" if grant_s is None else _seconds(grant_s)
+        grant = "none" if grant_s is None else wire.seconds(grant_s)
         fields = [
             ("Channel", call.channel),
             ("Context", "callctl-dial"),
@@ -168,7 +164,7 @@ class AsteriskSwitch:
         leg = await self._find_leg(call)
         if not leg:
             return Outcome.UNKNOWN
-        value = "0" if left_s is None else _seconds(left_s)
+        value = "0" if left_s is None else wire.seconds(left_s)
         fields = [("Channel", leg), ("Variable", "TIMEOUT(absolute)"), ("Value", value)]
         return await self._command("Setvar", fields)
 
@@ -497,7 +493,3 @@ class AsteriskSwitch:
     def _offer(self, call: LiveCall) -> CallOffered:
         at = self._switch_now()
         return CallOffered(call.call_id, at, call.direction, call.account_code, call.caller, call.callee)
-
-
-def _seconds(limit_s: float) -> str:
-    return f"{max(limit_s - EARLY_S, SHORTEST_S):.3f}"

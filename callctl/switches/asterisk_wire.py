@@ -24,6 +24,10 @@ ASKED = (
 """Asked of a channel, always in this order: believed are only these, as its last lines."""
 
 FAMILY = "callctl"
+EARLY_S = 0.05
+"""Asterisk acts on a limit some ms late: it is told a little less, so that no call outlasts what is paid for."""
+SHORTEST_S = 0.01
+"""A limit of 0 means none to Asterisk, so what is over is over in this time."""
 
 STATUS_BY_CAUSE = {404: 1, 486: 17, 408: 18, 480: 19, 403: 21, 410: 22, 502: 27, 484: 28, 501: 29, 503: 34, 488: 58}
 """The cause that makes Asterisk send a SIP status, measured; every other status needs PJSIPHangup."""
@@ -273,3 +277,8 @@ def note_in(reply: Reply) -> Note | None:
     with contextlib.suppress(HostileText):
         return parse_note(values[0])
     return None
+
+
+def seconds(limit_s: float) -> str:
+    """Return a limit as Asterisk is told it."""
+    return f"{max(limit_s - EARLY_S, SHORTEST_S):.3f}"
