@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -103,7 +103,10 @@ def _said(charge: Charged) -> Iterator[str]:
     listed = Rate.from_facts(plan["listed"]) if "listed" in plan else rate
     currency = plan["exchange"]["from"] if "exchange" in plan else charge.currency
     talk_ms, answered_at = talk_of(facts)
-    priced = price_ms(listed, talk_ms, at=answered_at)
+    before = list(_before_money(facts))
+    # What bounds a charge is about the money: it is said of what a bundle leaves, and not of the whole.
+    whole = without_bounds(listed) if before else listed
+    priced = price_ms(whole, talk_ms, at=answered_at)
     where = f" ({rate.destination})" if rate.destination else ""
     prefix = f"prefix {rate.prefix}" if rate.prefix else "every number"
     if plan.get("own"):
@@ -118,11 +121,14 @@ def _said(charge: Charged) -> Iterator[str]:
         talk = f"{line.seconds} s at " if line.seconds else ""
         yield f"{talk}{line.what}: {line.amount} {currency}"
     due = exact_cost(listed, talk_ms, answered_at)
-    before = list(_before_money(facts))
     if before:
         yield from before
+        left = left_exact(whole, talk_ms, mosts_ms(facts), answered_at)
+        yield f"What is left for the money: {exact_text(left)} {currency}"
         due = left_exact(listed, talk_ms, mosts_ms(facts), answered_at)
-        yield f"What is left for the money: {exact_text(due)} {currency}"
+        if due != left:
+            bound = "the minimum charge adds" if due > left else "the maximum charge takes off"
+            yield f"{bound}: {exact_text(due - left)} {currency}"
     for key, words in (("discount", _discount), ("tier", _tier)):
         if key in plan:
             factor = Fraction(less(Decimal(plan[key]["percent"])))
@@ -145,6 +151,11 @@ def used_ms(facts: dict[str, Any]) -> tuple[int, ...]:
     """Return how much of its flat rate and of each bundle a call used."""
     flat = facts.get("flat")
     return tuple(one["used_ms"] for one in (*([flat] if flat else ()), *facts.get("bundles", ())))
+
+
+def without_bounds(rate: Rate) -> Rate:
+    """Return a rate without its minimum and its maximum charge."""
+    return replace(rate, conditions=replace(rate.conditions, min_charge=Decimal(0), max_charge=None))
 
 
 def _before_money(facts: dict[str, Any]) -> Iterator[str]:

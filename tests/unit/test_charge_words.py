@@ -96,3 +96,25 @@ def test_the_talk_of_a_charge_is_kept_exactly(rate: dict[str, Any], priced_ms: i
     """Milliseconds where there are some, the answer where it matters."""
     assert talk_facts(Rate.from_facts(rate), priced_ms, ANSWERED) == talk
     assert talk_of(talk) == (priced_ms, ANSWERED if "answered_at" in talk else None)
+
+
+def test_a_minimum_is_said_of_the_money_that_a_bundle_leaves() -> None:
+    """61 s would cost 0.66; 30 s are the bundle's; 31 s and the connect fee are 0.36, and 0.14 are missing to 0.50."""
+    bundle = {"name": "Europe", "wallet_id": 3, "most_ms": 30_000, "used_ms": 30_000}
+    bounded = charge({**RATE, "v": 2, "min_charge": "0.50"}, 500_000, billable_s=61, bundles=[bundle])
+    assert reprice(bounded) == 500_000
+    assert explain(bounded)[2:] == [
+        "connect fee: 0.05 EUR",
+        "61 s at 0.6 per 60 s, in increments of 1 s: 0.61 EUR",
+        "30 s are paid by the bundle Europe.",
+        "What is left for the money: 0.36 EUR",
+        "the minimum charge adds: 0.14 EUR",
+        "Total, rounded half up to 4 decimals: 0.50 EUR",
+    ]
+    cheap = charge({**RATE, "v": 2, "max_charge": "0.30"}, 300_000, billable_s=61, bundles=[bundle])
+    assert reprice(cheap) == 300_000
+    assert explain(cheap)[-3:] == [
+        "What is left for the money: 0.36 EUR",
+        "the maximum charge takes off: -0.06 EUR",
+        "Total, rounded half up to 4 decimals: 0.30 EUR",
+    ]
