@@ -13,6 +13,7 @@ from rating.errors import TariffError
 from rating.pricing import Line, afford, billable_ms, charged, closing, cost, cost_ms, longest, price
 from rating.tariff import (
     Band,
+    BandsAt,
     Conditions,
     Durations,
     Outside,
@@ -263,3 +264,23 @@ def test_a_tariff_that_is_closed_already_closes_at_once() -> None:
     assert closing(of, closed, 1000) == closed
     assert closing(of, opened, 3_600_000) is None
     assert closing(of, opened, 3_600_001) == closed
+
+
+def test_what_was_talked_after_closing_time_is_not_charged() -> None:
+    """Ten seconds before closing time answered, a minute talked: ten seconds are priced, to the millisecond."""
+    daytime = Band(When((1, 2, 3, 4, 5, 6, 7), 8 * 3600, 18 * 3600), ONE)
+    of = replace(rate((), outside=Outside.CLOSED), bands=(daytime,))
+    assert charged(of, 60_000, datetime(2026, 11, 26, 17, 59, 50, tzinfo=UTC)) == (10_000_000, 10_000, 10_000)
+
+
+def test_an_increment_that_covers_two_steps_owes_both_their_fees() -> None:
+    """In a call that changes bands, as in one that does not: 60 s at 1, fees of 5 and 7, and a second at 1."""
+    steps = (
+        Step(0, Decimal(1), 60, 60),
+        Step(10, Decimal(1), 1, 1, Decimal(5)),
+        Step(20, Decimal(1), 1, 1, Decimal(7)),
+    )
+    assert units(rate(steps), 61) == Decimal(14)
+    bands = tuple(Band(When((1, 2, 3, 4, 5, 6, 7), *clock), steps) for clock in ((0, 8 * 3600), (8 * 3600, 0)))
+    of = replace(rate((), bands_at=BandsAt.EACH_INCREMENT), bands=bands)
+    assert cost(of, 61, datetime(2026, 11, 26, 7, 59, 30, tzinfo=UTC)) == (14_000_000, 61)
