@@ -284,3 +284,11 @@ def test_an_increment_that_covers_two_steps_owes_both_their_fees() -> None:
     bands = tuple(Band(When((1, 2, 3, 4, 5, 6, 7), *clock), steps) for clock in ((0, 8 * 3600), (8 * 3600, 0)))
     of = replace(rate((), bands_at=BandsAt.EACH_INCREMENT), bands=bands)
     assert cost(of, 61, datetime(2026, 11, 26, 7, 59, 30, tzinfo=UTC)) == (14_000_000, 61)
+
+
+def test_the_fee_of_a_step_is_owed_once_where_the_band_changes_right_after_it() -> None:
+    """The step is reached in the last second of the night: 12 s at 1 and a fee of 5."""
+    steps = (Step(0, Decimal(1), 1, 1), Step(10, Decimal(1), 1, 1, Decimal(5)))
+    bands = tuple(Band(When((1, 2, 3, 4, 5, 6, 7), *clock), steps) for clock in ((0, 8 * 3600), (8 * 3600, 0)))
+    of = replace(rate((), bands_at=BandsAt.EACH_INCREMENT), bands=bands)
+    assert cost(of, 12, datetime(2026, 11, 26, 7, 59, 49, tzinfo=UTC)) == (17_000_000, 12)
