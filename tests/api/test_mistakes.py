@@ -7,12 +7,13 @@ import io
 
 from fastapi import FastAPI
 
+from billing.store import work
 from tests.api import strangers
 from tests.api.conftest import ANNA, BLUEBIRD, PREFIX, Program
 from tests.api.routes import operations
 from tests.api.store_state import differences, state_of
 from tests.api.test_id_walk import path_ids
-from tests.web.world import EURO
+from tests.web.world import EURO, add_record
 
 LARGE = "1234567.890123"
 
@@ -31,6 +32,16 @@ def test_large_and_small_amounts_keep_every_digit(owner: Program) -> None:
     moved = owner.post("/transfers", {"from_account_id": BLUEBIRD, "to_account_id": ANNA, "amount": LARGE}, once="b")
     assert (moved.status_code, moved.json()["amount"]) == (201, LARGE)
     assert owner.world.balance("Anna's Bakery") == 25 * EURO + 1_234_567_890_123
+
+
+def test_a_call_that_costs_millions_keeps_every_digit(owner: Program) -> None:
+    """No thousands separator and no float in the price of one call, in JSON and in files."""
+    with work(owner.world.engine) as session:
+        add_record(session, owner.world, 1, "Anna's Bakery", cost_micros=1_234_567_890_123)
+    assert owner.get("/cdrs").json()["items"][0]["cost"] == LARGE
+    assert owner.get("/cdrs/pbx:000001").json()["cost"] == LARGE
+    (line,) = csv.DictReader(io.StringIO(owner.get("/cdrs.csv").text))
+    assert line["cost"] == LARGE
 
 
 def test_looking_changes_nothing(app: FastAPI, owner: Program) -> None:
