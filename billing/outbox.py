@@ -60,13 +60,14 @@ async def drain(engine: Engine, credit: CreditStore, *, clock: Clock, most: int 
 async def tell_again(engine: Engine, credit: CreditStore, call_ids: Sequence[str], *, clock: Clock) -> int:
     """End the holds of calls that have their record; return how many calls have.
 
-    A live store that lost its last writes holds again for calls that were charged. Calls without a record are left.
+    A live store that lost its last writes holds again for calls that were charged; and where two controllers ended one
+    call, the hold may be what the other record would have cost. Calls without a record are left.
     """
     recorded, postings = await asyncio.to_thread(_recorded, engine, call_ids)
     if postings:
         await apply_now(engine, credit, postings, clock=clock)
     for call_id in recorded:
-        await credit.release(call_id, now_ms=to_ms(clock.now()))
+        await credit.release(call_id, now_ms=to_ms(clock.now()), charged=True)
     return len(recorded)
 
 

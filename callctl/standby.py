@@ -64,6 +64,7 @@ class Standby:
         self.controller: Controller | None = None
         self._task: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
+        self._waits = False
 
     async def start(self) -> None:
         """Begin to seek; return when it is known for the first time whether we lead or wait."""
@@ -81,14 +82,17 @@ class Standby:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        if self._waits:
+            # Or the leader would be careful for ten minutes, for fear that we take over.
+            with contextlib.suppress(CreditUnavailable):
+                await self.lease.leave()
 
     async def _run(self) -> None:
-        waits = False
         while True:
             try:
                 leads = await self.lease.seek()
             except CreditUnavailable as error:
-                if not waits:
+                if not self._waits:
                     log.warning("lease_not_answered", error=str(error))
             else:
                 if not leads and is_dead(self.lease.holder):
@@ -97,10 +101,11 @@ class Standby:
                         await self.lease.leave_for(self.lease.holder)
                         leads = await self.lease.seek()
                 if leads:
+                    self._waits = False
                     await self._lead()
-                elif not waits:
+                elif not self._waits:
                     log.info("controller_waits", switches=self.lease.switches, leader=self.lease.holder)
-                waits = not leads
+                self._waits = not leads
             self._first.set()
             await asyncio.sleep(SEEK_S)
 
@@ -130,5 +135,7 @@ class Standby:
         """Return when the lease is another's. A live store that is away does not end it."""
         while not self.lease.taken:
             await asyncio.sleep(SEEK_S)
+            if self.lease.taken:
+                return  # to take it again is for the next term: this controller does not know what happened meanwhile
             with contextlib.suppress(CreditUnavailable):
                 await self.lease.seek()

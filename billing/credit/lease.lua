@@ -1,39 +1,56 @@
 -- lease: take or keep the right to control some switches, or give it up: all of them, or none.
 --
--- KEYS[1] lease:<switch>   KEYS[2] leader:<switch>   KEYS[3] standby:<switch>   and so on for each further switch
--- ARGV[1] token, another one for each process   ARGV[2] how long it holds, ms   ARGV[3] "seek" or "leave"
--- Results {"leads", "1" where somebody waits to take over, else "0"}; {"taken", whose it is}: nothing is changed then, save
---         that somebody waits now; {"left"}.
+-- KEYS[1] lease:<switch>   KEYS[2] leader:<switch>   KEYS[3] standby:<switch>   KEYS[4] waited:<switch>
+--         and so on for each further switch
+-- ARGV[1] token, another one for each time that somebody leads   ARGV[2] how long it holds, ms
+-- ARGV[3] "seek"; "keep", where the asker believes that it leads; or "leave"   ARGV[4] how long it is remembered that
+--         somebody waited, ms
+-- Results {"leads", "1" where somebody waits to take over, or waited or led and has not said that it gave up, else "0"};
+--         {"taken", whose it is, or was last}: nothing is changed then, save that somebody waits now; {"left"}.
 -- Keeps   a lease has one holder, until it leaves or has not come back in time; leader:<switch> names who took it last,
---         and stays: hold, finish and release of anybody who thinks otherwise are turned away.
+--         and stays until that one leaves: hold, finish and release of anybody who thinks otherwise are turned away. Who believes that it leads
+--         and did not while another one led never gets it back under the same token: it does not know what happened.
 
-local token, lives_ms, wants = ARGV[1], ARGV[2], ARGV[3]
+local token, lives_ms, wants, remembers_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 if wants == 'leave' then
-  for i = 1, #KEYS, 3 do
-    local key = KEYS[i]
-    if redis.call('GET', key) == token then
-      redis.call('DEL', key)
+  for i = 1, #KEYS, 4 do
+    for _, key in ipairs({ KEYS[i], KEYS[i + 1], KEYS[i + 3] }) do
+      if redis.call('GET', key) == token then
+        redis.call('DEL', key)
+      end
     end
   end
   return { 'left' }
 end
-for i = 1, #KEYS, 3 do
+for i = 1, #KEYS, 4 do
   local key = KEYS[i]
   local holder = redis.call('GET', key)
   if holder and holder ~= token then
     key = KEYS[i + 2]
     redis.call('SET', key, token, 'PX', lives_ms)
+    key = KEYS[i + 3]
+    redis.call('SET', key, token, 'PX', remembers_ms)
     return { 'taken', holder }
+  end
+  key = KEYS[i + 1]
+  local last = redis.call('GET', key)
+  if wants == 'keep' and last and last ~= token then
+    return { 'taken', last }
   end
 end
 local awaited = '0'
-for i = 1, #KEYS, 3 do
+for i = 1, #KEYS, 4 do
   local key = KEYS[i]
   redis.call('SET', key, token, 'PX', lives_ms)
   key = KEYS[i + 1]
+  local last = redis.call('GET', key)
   redis.call('SET', key, token)
-  key = KEYS[i + 2]
+  key = KEYS[i + 3]
+  if last and last ~= token then
+    -- Frozen or cut off, as far as anybody knows: it comes back, and wants to lead again.
+    redis.call('SET', key, last, 'PX', remembers_ms)
+  end
   local waits = redis.call('GET', key)
   if waits and waits ~= token then
     awaited = '1'

@@ -24,10 +24,15 @@ SURE_S: Final = 2.5
 """How long its holder is sure of it: clocks of two machines do not run equally fast."""
 TRIED_S: Final = 6.0
 """Who waits for no answer so long was frozen: a try and its retry take less."""
+WAITED_S: Final = 600.0
+"""So long is it remembered that somebody waited: one that is frozen or cut off may come back and take over."""
+
+KINDS: Final = ("lease", "leader", "standby", "waited")
+"""What is kept of each switch."""
 
 
 class Lease:
-    """One for a process. `token` names it, and must never be used again."""
+    """One for a process. `token` names it and the term for which it leads: another each time, and never used again."""
 
     def __init__(
         self, redis: Redis, credit: CreditStore, switches: Sequence[str], *, prefix: str, token: str, clock: Clock
@@ -35,11 +40,12 @@ class Lease:
         self.credit, self._clock = credit, clock
         self._base = f"{{{prefix}}}:"
         self._script = redis.register_script(Path(__file__).with_name("lease.lua").read_text(encoding="utf-8"))
-        self.switches, self.token = tuple(sorted(switches)), token
+        self.switches, self._name, self._term = tuple(sorted(switches)), token, 1
+        self.token = token
         self.holder = ""
         """Who held it when we asked last."""
         self.wanted = False
-        """Somebody waits to take over."""
+        """Somebody waits to take over, or did."""
         self._held = False
         self._sure_until_mono = self._tried_mono = clock.monotonic()
         credit.on_fenced = self._lost
@@ -57,38 +63,49 @@ class Lease:
         return not self._held
 
     async def seek(self) -> bool:
-        """Take or keep it; False where it is another's. Raises `CreditUnavailable`: then nothing is known."""
-        asked_mono = self._clock.monotonic()
+        """Take or keep it; False where it is another's, or was meanwhile.
+
+        Raises `CreditUnavailable`: then nothing is known.
+        """
+        asked_mono, token = self._clock.monotonic(), self.token
         try:
-            match await self._ask("seek"):
+            match await self._ask("keep" if self._held else "seek"):
                 case ["leads", awaited]:
-                    self.holder, self.wanted = self.token, awaited == "1"
+                    self.holder, self.wanted = token, awaited == "1"
                 case [_, holder]:
                     self.holder = str(holder)
                 case answer:
                     raise CreditUnavailable(f"the live credit store gave an answer nobody knows: {answer!r}")
         finally:
             self._tried_mono = self._clock.monotonic()
-        self._held = self.holder == self.token
-        if self._held:
+        if self.holder != token:
+            self._lost()
+        elif token == self.token:
+            self._held = True
             self._sure_until_mono = asked_mono + SURE_S
-            self.credit.fence = self.token
+            self.credit.fence = token
         return self._held
 
     async def leave(self) -> None:
         """Give it up, so that nobody has to wait. Raises `CreditUnavailable`: it then ends by itself."""
-        self._held = False
-        await self._ask("leave")
+        token = self.token
+        self._lost()
+        await self._ask("leave", token)
 
     async def leave_for(self, token: str) -> None:
         """Give it up for another process, which is dead. Raises `CreditUnavailable`."""
         await self._ask("leave", token)
 
     async def _ask(self, wants: str, token: str = "") -> list[str]:
-        keys = [f"{self._base}{kind}:{switch}" for switch in self.switches for kind in ("lease", "leader", "standby")]
+        keys = [f"{self._base}{kind}:{switch}" for switch in self.switches for kind in KINDS]
+        lives_ms, waited_ms = int(LIVES_S * 1000), int(WAITED_S * 1000)
         with answers():
-            found: list[str] = await self._script(keys=keys, args=[token or self.token, int(LIVES_S * 1000), wants])
+            found: list[str] = await self._script(keys=keys, args=[token or self.token, lives_ms, wants, waited_ms])
         return found
 
     def _lost(self) -> None:
-        self._held = False
+        """Lead no more. What was sent in this term is turned away for ever, even where we lead again later."""
+        if self._held:
+            self._held = False
+            self._term += 1
+            self.token = f"{self._name}.{self._term}"

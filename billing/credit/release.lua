@@ -3,6 +3,7 @@
 -- KEYS[1] h:<call>   KEYS[2] holds   KEYS[3] ended
 --         and, under the same hash tag, the w:<wallet> and a:<account> that the hold names
 -- ARGV[1] call id    ARGV[2] now, ms   ARGV[3] forget calls that ended before this, ms
+-- ARGV[4] "charged" where every posting of the call was applied: what is still held of it then waits for nothing
 -- Results "released"; "no_hold" where there is no open hold: one that is finished waits for its postings and stays
 --         (nothing is changed then, save that the call is remembered as over, so that no late hold opens it again).
 -- Keeps   held of a wallet = the sum of that wallet's shares in all holds; channels are freed once. Wallets that got
@@ -20,7 +21,8 @@ redis.call('ZADD', KEYS[3], 'NX', now_ms, call)
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. forget_ms, 'LIMIT', 0, 8)) do
   redis.call('ZREM', KEYS[3], old)
 end
-if redis.call('HGET', KEYS[1], 'state') ~= 'open' then
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'open' and not (state == 'finished' and ARGV[4] == 'charged') then
   return 'no_hold'
 end
 
@@ -34,12 +36,15 @@ for wallet_id, account_id in string.gmatch(redis.call('HGET', KEYS[1], 'shares')
     local key = day and base .. 'a:' .. account_id
     local today, spent = string.match(key and redis.call('HGET', key, 'today') or '', '^(%d+):(%d+)$')
     if today and today == day then
-      redis.call('HSET', key, 'today', today .. ':' .. whole(math.max(tonumber(spent) - tonumber(part), 0)))
+      local gone = state == 'open' and tonumber(part) or math.min(tonumber(part), tonumber(own))
+      redis.call('HSET', key, 'today', today .. ':' .. whole(math.max(tonumber(spent) - gone, 0)))
     end
   end
 end
-for account_id in string.gmatch(redis.call('HGET', KEYS[1], 'accounts'), '(%d+),') do
-  redis.call('HINCRBY', base .. 'a:' .. account_id, 'calls', '-1')
+if state == 'open' then
+  for account_id in string.gmatch(redis.call('HGET', KEYS[1], 'accounts'), '(%d+),') do
+    redis.call('HINCRBY', base .. 'a:' .. account_id, 'calls', '-1')
+  end
 end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], call)

@@ -167,11 +167,13 @@ class CreditStore:
             raise TooLarge(f"the cost of call {call_id!r} makes a sum of holds that cannot be kept exactly")
         return bool(answer == "finished")
 
-    async def release(self, call_id: str, *, now_ms: int) -> bool:
-        """The call is over and costs nothing. False where there is no open hold; it cannot be held again either way."""
-        return bool(
-            await self._run_fenced(self._release, self._call_keys(call_id), _end(call_id, now_ms)) == "released"
-        )
+    async def release(self, call_id: str, *, now_ms: int, charged: bool = False) -> bool:
+        """The call is over and costs nothing. False where there is no open hold; it cannot be held again either way.
+
+        `charged`: its record is in SQL and every posting of it was applied, so that a finished hold goes as well.
+        """
+        arguments = [*_end(call_id, now_ms), "charged" if charged else ""]
+        return bool(await self._run_fenced(self._release, self._call_keys(call_id), arguments) == "released")
 
     async def apply(self, wallet_id: int, seq: int, amount_micros: int, *, call_id: str | None = None) -> ApplyCode:
         """Apply a posting in order and drop the share of the hold it replaces. SEEN drops that share too.
@@ -404,9 +406,11 @@ class CreditStore:
         return self._redis.register_script(text)
 
     async def _run_fenced(self, script: Any, keys: list[str], arguments: Sequence[str | int]) -> Any:
-        answer = await self._run(script, keys, [*arguments, self.fence])
+        fence = self.fence
+        answer = await self._run(script, keys, [*arguments, fence])
         if answer == "fenced":
-            self.on_fenced()
+            if fence == self.fence:  # else it was said in an earlier term
+                self.on_fenced()
             raise Fenced("another controller leads the switch of this call")
         return answer
 

@@ -124,6 +124,21 @@ async def test_release_gives_everything_back_once(redis: Redis, credit: CreditSt
     assert await everything(redis) == before
 
 
+async def test_a_finished_hold_goes_where_its_call_was_charged_otherwise(redis: Redis, credit: CreditStore) -> None:
+    """Two controllers ended one call, one record counts: what the other would have cost is not held for ever."""
+    await open_wallet(credit, 1, 100)
+    await hold(credit, "s:1", shares((1, 60)))
+    await credit.finish("s:1", shares((1, 12)), now_ms=NOW_MS)
+    assert not await credit.release("s:1", now_ms=NOW_MS)
+    assert await held_micros(credit, 1) == 12
+    async with woken(redis, [1]):
+        assert await credit.release("s:1", now_ms=NOW_MS, charged=True)
+    assert (await held_micros(credit, 1), await credit.calls_of(1), await credit.holds()) == (0, 0, [])
+    before = await everything(redis)
+    assert not await credit.release("s:1", now_ms=NOW_MS, charged=True)
+    assert await everything(redis) == before
+
+
 async def test_the_end_of_a_call_is_remembered_for_an_hour(credit: CreditStore, redis: Redis) -> None:
     """Calls that ended over an hour ago are forgotten, a bounded number at each end."""
     for n in range(20):

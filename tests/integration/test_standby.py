@@ -73,6 +73,54 @@ async def test_a_frozen_holder_knows_that_it_leads_no_more(redis: Any) -> None:
     assert not alone.leads()
 
 
+async def test_who_lost_the_lease_leads_again_for_another_term_only(redis: Any) -> None:
+    """Another one led meanwhile, unseen: what was known, and what is still on its way, counts no more."""
+    first, second = lease_of(redis, "one"), lease_of(redis, "two")
+    now_ms = to_ms(CLOCK.now())
+    await first.seek()
+    await open_wallet(first.credit, 1, 100)
+    await redis.delete("{callctl}:lease:fake")  # it ran out while the first was cut off
+    assert await second.seek()
+    await redis.delete("{callctl}:lease:fake")
+    assert not await first.seek()  # free again, but not for who believes that it has led all the time
+    assert (first.leads(), first.taken, first.holder) == (False, True, "two")
+    assert await first.seek()
+    assert first.token == "one.2"
+    assert first.credit.fence == "one.2"
+    assert await redis.get("{callctl}:leader:fake") == "one.2"
+    # What was sent in the first term and comes now is turned away, and says nothing about the second.
+    first.credit.fence = "one"
+    sent = asyncio.ensure_future(first.credit.release("fake:1", now_ms=now_ms))
+    await asyncio.sleep(0)
+    first.credit.fence = "one.2"
+    with pytest.raises(Fenced):
+        await sent
+    assert first.leads()
+
+
+async def test_that_somebody_waited_is_remembered_while_it_is_away(redis: Any) -> None:
+    """Frozen or cut off it comes back and takes over: a leader that is alone with its doubts must not act."""
+    clock = SlowClock()
+    first, second = lease_of(redis, "one", clock=clock), lease_of(redis, "two")
+    await first.seek()
+    assert not await second.seek()
+    await redis.delete("{callctl}:standby:fake")  # it has not asked for three seconds
+    assert await first.seek()
+    clock.asleep_s = 2.6
+    assert not first.leads()
+    clock.asleep_s = 0.0
+    await redis.delete("{callctl}:lease:fake")
+    third = lease_of(redis, "three", clock=clock)
+    assert await third.seek()  # who led before may be frozen, and wake
+    assert third.wanted
+    await third.leave()
+    assert await first.seek()
+    await second.leave()  # told to stop: nobody takes over any more
+    assert await first.seek()
+    clock.asleep_s = 2.6
+    assert first.leads()
+
+
 async def test_a_store_that_is_away_does_not_end_who_is_alone(tmp_path: Path) -> None:
     """Nobody can take over without it: hanging up and refusing go on."""
     clock = SlowClock()
