@@ -9,20 +9,26 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from billing.books import Finding
 from billing.models import Cdr, Charge
-from rating.tariff import Rate, RoundingMode
+from tests.simulation.model import price
 from tests.simulation.net import PREFIX, Server
 from tests.simulation.options import Options
 from tests.simulation.switch import SimulatedCall, SimulatedSwitch
+
+if TYPE_CHECKING:
+    from tests.simulation.customers import Customers
+    from tests.simulation.model import Payer
 
 OVERRUN_MS = 2_000
 """What a switch may end a call late without anybody paying for it."""
 CAME_S = 2.5
 """Money that came so shortly before a call was cut may have come too late."""
+LOST_S = 1.0
+"""So long after Redis lost something may an answer from before be on its way."""
 TOLD_S = 0.25
 """So long a new limit may be on its way from the hold to the switch."""
 
@@ -35,61 +41,23 @@ class Broken(Exception):
         self.invariant, self.what = invariant, what
 
 
-def price(rate: Rate, seconds: int) -> int:
-    """Return what so many seconds cost, micro-units: each step's begun increments, rounded once."""
-    if seconds <= 0:
-        return 0
-    total: Fraction = Fraction(str(rate.connect_fee))
-    for index, one in enumerate(rate.steps):
-        until = rate.steps[index + 1].from_s if index + 1 < len(rate.steps) else seconds
-        inside = min(seconds, max(until, one.from_s)) - one.from_s
-        if inside > 0:
-            increments = -(-inside // one.increment_s)
-            seconds_paid = Fraction(str(increments * one.increment_s))
-            total += Fraction(str(one.price)) * seconds_paid / Fraction(str(one.per_s))
-    scaled = total * Fraction(10**rate.rounding.decimals)
-    whole: int = scaled.numerator // scaled.denominator
-    rest: int = scaled.numerator % scaled.denominator
-    half = Fraction(rest, scaled.denominator) - Fraction(1, 2)
-    match rate.rounding.mode:
-        case RoundingMode.UP:
-            whole += rest > 0
-        case RoundingMode.HALF_UP:
-            whole += half >= 0
-        case RoundingMode.HALF_EVEN:
-            whole += half > 0 or (half == 0 and whole % 2 == 1)
-        case RoundingMode.DOWN:
-            pass
-    unit: int = 10 ** (6 - rate.rounding.decimals)
-    return whole * unit
-
-
-@dataclass(frozen=True, slots=True)
-class Payer:
-    """One level of a chain: whose wallet, at which rate, to whom."""
-
-    account_id: int
-    wallet_id: int
-    rate: Rate
-
-
 @dataclass(slots=True)
 class Auditor:
     """Knows the accounts, hears of every top-up that was committed, and looks at everything else itself."""
 
     options: Options
     server: Server
-    chains: dict[str, tuple[Payer, ...]]
-    credit: dict[int, int]
-    """wallet → credit limit"""
-    most_calls: dict[str, int | None]
-    """account → how many calls it may have at once"""
+    switch: SimulatedSwitch
+    customers: Customers
     now_s: Callable[[], float]
     restless: Callable[[float, float], bool]
     """Whether between two moments anything may have kept the controller from renewing calls"""
     store: sqlite3.Connection
     """A connection of its own to the SQL store."""
     deaths_s: list[float] = field(default_factory=list)
+    """When a controller died, froze, woke or was stopped: what only it knew may be gone."""
+    both: set[str] = field(default_factory=set)
+    """Calls about which two controllers decided, the one of them without knowing of the other."""
     lost: set[str] = field(default_factory=set)
     """Calls whose hold Redis lost, whole or in part."""
     lost_s: list[float] = field(default_factory=list)
@@ -102,6 +70,22 @@ class Auditor:
     raised: dict[str, tuple[float, dict[str, int]]] = field(default_factory=dict)
     """call → when its hold last grew, and its shares"""
 
+    chains: dict[str, tuple[Payer, ...]] = field(init=False)
+    credit: dict[int, int] = field(init=False)
+    """wallet → credit limit"""
+    most_calls: dict[str, int | None] = field(init=False)
+    """account → how many calls it may have at once"""
+
+    def __post_init__(self) -> None:
+        """Take over what never changes."""
+        self.chains, self.credit = self.customers.chains, self.customers.credit
+        plans = zip(self.customers.ids, self.options.accounts, strict=True)
+        self.most_calls = {str(account_id): plan.max_calls for account_id, plan in plans}
+
+    def nobody_sure(self) -> None:
+        """Note that a controller died, froze, woke or was stopped."""
+        self.deaths_s.append(self.now_s())
+
     # -- at every step -------------------------------------------------------------------------------------------------
 
     def after_redis(self) -> None:  # noqa: C901, PLR0912 - one look at everything
@@ -111,6 +95,7 @@ class Auditor:
         start = f"{{{PREFIX}}}:"
         opened: set[str] = set()
         grew: set[str] = set()
+        growing: set[str] = set()
         for key in self.server.keys(f"{start}h:"):
             hold = self.server.hash(key)
             call_id = key.removeprefix(f"{start}h:")
@@ -122,12 +107,15 @@ class Auditor:
                         largest[name] = int(amount)
                         if hold["state"] == "open":
                             grew.add(name.removeprefix("w:"))
+                            growing.add(call_id)
             if hold.get("state") == "open":
                 opened.add(call_id)
                 self._see_open(call_id, hold, start)
                 for account_id in hold["accounts"].split(",")[:-1]:
                     channels[account_id] += 1
         self.seen_open = opened
+        for call_id in growing:
+            self._grew(call_id)
         for wallet_id, limit in self.credit.items():
             wallet = self.server.hash(f"{start}w:{wallet_id}")
             if not wallet:
@@ -162,6 +150,40 @@ class Auditor:
         if self.raised.get(call_id, (0.0, {}))[1] != amounts:
             self.raised[call_id] = (self.now_s(), amounts)
 
+    def _grew(self, call_id: str) -> None:
+        """Check a hold for which new money was taken: what others owe is held, and its switch can be told."""
+        call = self.switch.calls.get(call_id)
+        if self.lost_s:
+            self.owed(call_id)
+        faults = self.options.faults
+        late = faults.request_late or faults.stalls or faults.latency_s > TOLD_S / 10
+        since_s = self.switch.unlinked_s
+        if not late and call and call.stage == "talking" and since_s is not None and self.now_s() - since_s > TOLD_S:
+            raise Broken("untold", f"call {call_id} is paid for longer, but no word reaches its switch")
+
+    def owed(self, asking: str) -> None:
+        """Check, where money is taken for a call, that whatever the others owe is held: each without a record."""
+        if self._graced() or self.now_s() - max(self.lost_s, default=-LOST_S) < LOST_S:
+            return
+        for call in self.switch.calls.values():
+            if call.call_id in (asking, *self.both) or call.answered_s is None:
+                continue
+            over_s = OVERRUN_MS / 1000 if call.stage == "over" else 2 * TOLD_S
+            talked_s = (call.ended_s or self.now_s()) - call.answered_s - over_s
+            if talked_s <= 0:
+                continue
+            if call.stage == "over" and call.call_id in self.lost and self._died_since(call.offered_s):
+                continue  # nobody may know of it any more
+            if self.store.execute("SELECT 1 FROM cdr WHERE call_id = ?", (call.call_id,)).fetchone():
+                continue
+            hold = self.server.hash(f"{{{PREFIX}}}:h:{call.call_id}")
+            answered_at = self.switch.stamp(call.answered_s)
+            for payer in self.chains[call.plan.account_code]:
+                least = payer.least(int(talked_s), answered_at, hold)
+                if int(hold.get(f"w:{payer.wallet_id}", "0")) < least:
+                    what = f"call {asking} takes money, but {call.call_id} ({self._told(call)}) is not held: {hold}"
+                    raise Broken("owed", what[:400])
+
     def cut(self, call: SimulatedCall) -> None:
         """Check a call that the switch cuts at its limit: nobody held or could have paid for more."""
         now_s = self.now_s()
@@ -173,6 +195,8 @@ class Auditor:
         granted_s = round(call.limit_s - call.answered_s)
         since_s, amounts = self.raised.get(call.call_id, (0.0, {}))
         chain = self.chains[call.plan.account_code]
+        if not all(payer.plain for payer in chain):
+            return
         more = [price(payer.rate, granted_s + 1) for payer in chain]
         shares = [amounts.get(f"w:{payer.wallet_id}", 0) for payer in chain]
         if now_s - since_s > TOLD_S and all(
@@ -190,7 +214,7 @@ class Auditor:
         """Check the wallets after a unit of work: nobody below its credit."""
         if self._graced():
             return
-        rows = self.store.execute("SELECT id, balance_micros FROM wallet WHERE kind = 'money'").fetchall()
+        rows = self.store.execute("SELECT id, balance_micros FROM wallet WHERE kind IN ('money', 'bundle')").fetchall()
         for wallet_id, balance in rows:
             if balance + self.credit.get(wallet_id, 0) < 0:
                 raise Broken("credit", f"wallet {wallet_id} is at {balance}, its credit is {self.credit[wallet_id]}")
@@ -205,12 +229,15 @@ class Auditor:
             return
         paid_s = max(int(total_s - OVERRUN_MS / 1000), 0)
         for payer in self.chains[call.plan.account_code]:
-            share, needed = int(hold.get(f"w:{payer.wallet_id}", "0")), price(payer.rate, paid_s)
+            share, needed = int(hold.get(f"w:{payer.wallet_id}", "0")), payer.least(paid_s, self._answered(call), hold)
             if share < needed:
                 raise Broken(
                     "paid",
                     f"call {call.call_id} may talk {total_s:.2f} s, wallet {payer.wallet_id} holds {share} for it",
                 )
+
+    def _answered(self, call: SimulatedCall) -> datetime:
+        return self.switch.stamp(self.now_s() if call.answered_s is None else call.answered_s)
 
     def _within_grace(self, call: SimulatedCall, total_s: float) -> None:
         """Check that a limit goes beyond what is paid for by the grace at most, and no further than the money."""
@@ -219,20 +246,22 @@ class Auditor:
         if not hold or hold["state"] != "open" or call.call_id in self.lost or beyond_s <= 0:
             return
         for payer in self.chains[call.plan.account_code]:
-            share, needed = int(hold.get(f"w:{payer.wallet_id}", "0")), price(payer.rate, beyond_s)
+            share, needed = (
+                int(hold.get(f"w:{payer.wallet_id}", "0")),
+                payer.least(beyond_s, self._answered(call), hold),
+            )
             if share < needed:
                 raise Broken("grace", f"call {call.call_id} may talk {total_s:.2f} s, {share} is held for it")
 
     # -- at rest -------------------------------------------------------------------------------------------------------
 
-    def at_rest(  # noqa: C901 - one look at everything
+    def at_rest(  # noqa: C901, PLR0912 - one look at everything
         self,
         switch: SimulatedSwitch,
         records: Sequence[tuple[Cdr, Sequence[Charge]]],
-        paid_in: dict[int, int],
         findings: Sequence[Finding],
     ) -> None:
-        """Check everything once all is quiet. `paid_in`: wallet → the sum of its opening balance and top-ups."""
+        """Check everything once all is quiet."""
         for finding in findings:
             raise Broken(f"books {finding.invariant}", finding.what)
         for key in self.server.keys(f"{{{PREFIX}}}:a:"):
@@ -242,7 +271,8 @@ class Auditor:
         for call_id in found:
             if call_id not in switch.calls:
                 raise Broken("record", f"there is a record of {call_id}, which never was")
-        balances = dict(paid_in)
+        balances = self.customers.paid_in(self.store)
+        spent: defaultdict[int, int] = defaultdict(int)
         for call in switch.calls.values():
             if call.stage != "over":
                 raise Broken("liveness", f"call {call.call_id} is still {call.stage}")
@@ -250,20 +280,37 @@ class Auditor:
             if record is None:
                 self._no_record(call)
                 continue
-            self._one_call(switch, call, record, charges)
+            if call.call_id not in self.both:
+                self._one_call(switch, call, record, charges)
             for charge in charges:
                 balances[charge.wallet_id] -= charge.amount_micros
+                spent[charge.wallet_id] += charge.amount_micros
+                for wallet_id, used_ms in used_of(charge)[1].items():
+                    balances[wallet_id] -= used_ms * 1000
                 if charge.to_wallet_id in balances:
                     balances[charge.to_wallet_id] += charge.amount_micros
+        self._days(spent)
+        self.customers.check_plans(self.store, records)
         self._followed()
-        rows = dict(self.store.execute("SELECT id, balance_micros FROM wallet WHERE kind = 'money'").fetchall())
+        rows = dict(
+            self.store.execute("SELECT id, balance_micros FROM wallet WHERE kind IN ('money', 'bundle')").fetchall()
+        )
         for wallet_id, balance in balances.items():
             if rows[wallet_id] != balance:
                 raise Broken("balance", f"wallet {wallet_id} is at {rows[wallet_id]}, the calls leave {balance}")
 
+    def _days(self, spent: dict[int, int]) -> None:
+        """Check that nobody spent more in a day than it may. Of a call that was adopted nobody asks for it."""
+        for payer in {payer.wallet_id: payer for chain in self.chains.values() for payer in chain}.values():
+            most, sure = payer.most_day_micros, not (self.deaths_s or self.lost_s)
+            if most is not None and sure and spent.get(payer.wallet_id, 0) > most:
+                raise Broken("day limit", f"wallet {payer.wallet_id} spent {spent[payer.wallet_id]} of {most} in a day")
+
     def _followed(self) -> None:
         """Check that Redis has every wallet just as SQL has it."""
-        rows = self.store.execute("SELECT id, balance_micros, seq FROM wallet WHERE kind = 'money'").fetchall()
+        rows = self.store.execute(
+            "SELECT id, balance_micros, seq FROM wallet WHERE kind IN ('money', 'bundle')"
+        ).fetchall()
         for wallet_id, balance, seq in rows:
             kept = self.server.hash(f"{{{PREFIX}}}:w:{wallet_id}")
             if wallet_id in self.credit and (kept.get("balance"), kept.get("seq")) != (str(balance), str(seq)):
@@ -278,9 +325,7 @@ class Auditor:
             return  # its hold was lost, and who knew of it died
         raise Broken("record", f"call {call.call_id} ({self._told(call)}) has no record")
 
-    def _one_call(  # noqa: C901 - each way a record can be wrong
-        self, switch: SimulatedSwitch, call: SimulatedCall, record: Cdr, charges: Sequence[Charge]
-    ) -> None:
+    def _one_call(self, switch: SimulatedSwitch, call: SimulatedCall, record: Cdr, charges: Sequence[Charge]) -> None:
         chain = self.chains.get(call.plan.account_code, ())
         if call.answered_s is None:
             if charges or record.answered_at or record.disposition == "answered":
@@ -295,18 +340,30 @@ class Auditor:
         if [charge.wallet_id for charge in charges] != [payer.wallet_id for payer in chain]:
             raise Broken("charge", f"call {call.call_id} is charged to {[c.wallet_id for c in charges]}")
         for charge, payer in zip(charges, chain, strict=True):
-            due = price(payer.rate, -(-record.billable_ms // 1000))
-            if charge.amount_micros != due:
-                what = (
-                    f"{record.billable_ms} ms cost {due}, wallet {payer.wallet_id} was charged {charge.amount_micros}"
-                )
-                raise Broken("price", f"call {call.call_id}: {what}")
+            self._priced(record, charge, payer)
         if record.estimated:
             self._estimate(call, record, truth)
         elif record.answered_at != truth[0] or record.talk_ms != truth[2]:
             raise Broken("talk", f"call {call.call_id} talked {truth[2]} ms, its record says {record.talk_ms}")
         if record.billable_ms != record.talk_ms:
             self._clipped(call, record)
+
+    def _priced(self, record: Cdr, charge: Charge, payer: Payer) -> None:
+        """Check what one account was charged, beside what a flat rate and bundles paid for."""
+        billable_s = -(-record.billable_ms // 1000)
+        flat_ms, uses = used_of(charge)
+        covered_ms = flat_ms + sum(uses.values())
+        if flat_ms > payer.flat_s * 1000 or not set(uses) <= set(payer.bundles) or covered_ms % 1000:
+            raise Broken("price", f"call {record.call_id} used {flat_ms} ms of a flat rate and {uses} of bundles")
+        covered_s = covered_ms // 1000
+        if not payer.whole(covered_s, max(billable_s, covered_s), record.answered_at):
+            raise Broken("price", f"call {record.call_id}: {covered_s} s are no whole increments")
+        allowed = payer.prices(billable_s, record.answered_at, record.offered_at, covered_s)
+        if charge.amount_micros not in allowed:
+            what = f"{billable_s} s, {covered_s} of them paid for, cost {sorted(allowed)}"
+            raise Broken("price", f"call {record.call_id}: {what}, it was charged {charge.amount_micros}")
+        if payer.most_micros is not None and charge.amount_micros > payer.most_micros:
+            raise Broken("call limit", f"call {record.call_id} cost {charge.amount_micros}, of {payer.most_micros}")
 
     def _truth(self, switch: SimulatedSwitch, call: SimulatedCall) -> tuple[Any, Any, int]:
         assert call.answered_s is not None
@@ -346,8 +403,10 @@ class Auditor:
         return any(death_s >= at_s for death_s in self.deaths_s)
 
     def _graced(self) -> bool:
-        """Return whether calls may have run on unpaid: nobody was there, and their grace let them."""
-        return bool(self.options.grace_s and self.deaths_s)
+        """Return whether calls may have run on unpaid: nobody was there or Redis was slow, and there is a grace."""
+        faults = self.options.faults
+        slow = faults.request_lost or faults.request_late or faults.reply_lost or faults.stalls or faults.partitions
+        return bool(self.options.grace_s and (self.deaths_s or slow or faults.redis_down or faults.failovers))
 
     def redis_lost(self, before: dict[str, dict[str, str]]) -> None:
         """Note what was lost: `before` are the holds as they stood a moment ago."""
@@ -365,3 +424,9 @@ class Auditor:
             "ended": call.ended_s,
         }
         return ", ".join(f"{what} {at:.2f}" for what, at in seconds.items() if at is not None)
+
+
+def used_of(charge: Charge) -> tuple[int, dict[int, int]]:
+    """Return what a charge says it used: milliseconds of a flat rate, and of each bundle's wallet."""
+    uses = {one["wallet_id"]: one["used_ms"] for one in charge.facts.get("bundles", ()) if one["used_ms"]}
+    return charge.facts.get("flat", {}).get("used_ms", 0), uses

@@ -2,13 +2,15 @@
 
 Time jumps to the next timer. What is ready at the same moment runs in a drawn order. Work for threads runs in the loop
 itself, at a drawn later moment. Whatever runs belongs to an owner (a controller, the panel, the world): an owner can be
-killed, as by SIGKILL, and from then on not one more step of it runs, no `finally` either.
+killed, as by SIGKILL, and from then on not one more step of it runs, no `finally` either; or frozen, as by SIGSTOP, and
+what it missed comes all at once when it is let go on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 import selectors
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
@@ -65,6 +67,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self._turns, self._turns_since_s = 0, 0.0
         self._order = order
         self._dead: set[str] = set()
+        self._frozen: dict[str, list[asyncio.Handle]] = {}
+        """owner → the steps that were ready, and the timers that were set"""
         self._tasks: list[asyncio.Task[Any]] = []
         self.broken: list[str] = []
         self.run_job: Callable[[str, Executor | None, Job, asyncio.Future[Any]], None] = _run_at_once
@@ -85,8 +89,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
                 raise Stuck("everybody runs in circles")
             self._turns, self._turns_since_s = 0, self._now_s
         ready: Any = self._ready  # type: ignore[attr-defined] # the loop's own queue of handles
-        if len(ready) > 1 or self._dead:
-            handles = [handle for handle in ready if not self._is_dead(handle._context)]
+        if len(ready) > 1 or self._dead or self._frozen:
+            handles = [handle for handle in ready if not self._is_dead(handle._context) and not self._put_aside(handle)]
             self._order.shuffle(handles)
             ready.clear()
             ready.extend(handles)
@@ -110,9 +114,30 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def kill(self, owner: str) -> None:
         """End everything an owner does, between two steps."""
         self._dead.add(owner)
+        self._frozen.pop(owner, None)
         for timer in list(self._scheduled):  # type: ignore[attr-defined]
             if self._is_dead(timer._context):
                 timer.cancel()
+
+    def freeze(self, owner: str) -> None:
+        """Let an owner do nothing more, until it is thawed."""
+        scheduled: Any = self._scheduled  # type: ignore[attr-defined] # the loop's own heap of timers
+        aside = [timer for timer in scheduled if timer._context.get(OWNER, WORLD) == owner]
+        self._frozen[owner] = list(aside)
+        scheduled[:] = [timer for timer in scheduled if timer._context.get(OWNER, WORLD) != owner]
+        heapq.heapify(scheduled)
+
+    def thaw(self, owner: str) -> None:
+        """Let a frozen owner go on: what it missed comes now."""
+        for handle in self._frozen.pop(owner, ()):
+            if isinstance(handle, asyncio.TimerHandle):
+                heapq.heappush(self._scheduled, handle)  # type: ignore[attr-defined]
+            else:
+                self._ready.append(handle)  # type: ignore[attr-defined]
+
+    def is_frozen(self, owner: str) -> bool:
+        """Return whether an owner is frozen."""
+        return owner in self._frozen
 
     def is_dead(self, owner: str) -> bool:
         """Return whether an owner was killed."""
@@ -129,6 +154,13 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def _is_dead(self, context: contextvars.Context | None) -> bool:
         return context is not None and context.get(OWNER, WORLD) in self._dead
+
+    def _put_aside(self, handle: asyncio.Handle) -> bool:
+        kept = self._frozen.get(handle._context.get(OWNER, WORLD)) if self._frozen else None  # type: ignore[attr-defined]
+        if kept is None:
+            return False
+        kept.append(handle)
+        return True
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], **more: Any) -> asyncio.Task[T]:
         task: asyncio.Task[T] = asyncio.Task(work, loop=loop, **more)

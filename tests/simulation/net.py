@@ -13,6 +13,7 @@ from random import Random
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
+import fakeredis._socket._base
 from fakeredis import FakeRedis, FakeServer
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
@@ -24,13 +25,21 @@ from tests.simulation.options import Faults
 
 TIMEOUT_S = 2.0
 PREFIX = "sim"
+BORN_S = 1_772_442_000.0
+"""What time it is for Redis when a seed begins."""
 Work = Callable[["Server"], Any]
+
+
+REDIS_TIME = SimpleNamespace(time=lambda: 0.0)
+"""What fakeredis takes for the module `time`: keys expire in virtual time."""
+fakeredis._socket._base.time = REDIS_TIME  # type: ignore[assignment,attr-defined] # no other way
 
 
 class Server:
     """The one Redis. `after` runs after each request it has carried out; `scripts` are shared by all clients."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        REDIS_TIME.time = lambda: BORN_S + now_s()
         self.fake = FakeServer()
         client: Any = FakeRedis
         self.client: Any = client(server=self.fake, decode_responses=True)
@@ -38,6 +47,10 @@ class Server:
         self.runs = 1
         self.subscribers: list[PubSub] = []
         self.after: Callable[[], None] = lambda: None
+        self.fenced_scripts: set[str] = set()
+        """The hashes of those that ask who leads."""
+        self.fenced: Callable[[str], None] = lambda _what: None
+        """Told where a script changed a hold for somebody whose lease is another's."""
         self._wakes: Any = self.client.pubsub(ignore_subscribe_messages=True)
         self._wakes.subscribe(f"{{{PREFIX}}}:wake")
         self._scripts: dict[str, Any] = {}
@@ -49,6 +62,26 @@ class Server:
         if text not in self._scripts:
             self._scripts[text] = self.client.register_script(text)
         return self._scripts[text](keys=keys, args=args)
+
+    def evaluate(self, words: Sequence[bytes]) -> Any:
+        """Run a script that is known; one that changes a hold must have the right to."""
+        if words[0].decode() not in self.fenced_scripts:
+            return self.client.execute_command("EVALSHA", *words)
+        count = int(words[1])
+        hold, call_id, token = words[2].decode(), words[2 + count].decode(), words[-1].decode()
+        switch, before = call_id.partition(":")[0], self.hash(hold)
+        leader = self.value(f"{{{PREFIX}}}:leader:{switch}")
+        result = self.client.execute_command("EVALSHA", *words)
+        if token and leader != token and switch != "op" and self.hash(hold) != before:
+            self.fenced(f"{token} changed the hold of {call_id}, and {leader or 'nobody'} leads")
+        return result
+
+    def value(self, key: str) -> str:
+        """Return a string without asking; "" where there is none, or no more."""
+        item = self.fake.dbs[0].get(key.encode())
+        if item is None or (item.expireat is not None and item.expireat <= REDIS_TIME.time()):
+            return ""
+        return str(item.value.decode())
 
     def hash(self, key: str) -> dict[str, str]:
         """Return a hash without asking: {} where there is none."""
@@ -81,7 +114,7 @@ class Server:
                 case "list":
                     kept[key] = (kind, self.client.lrange(key, 0, -1))
                 case _:
-                    kept[key] = (kind, self.client.get(key))
+                    kept[key] = (kind, (self.client.get(key), self.client.pexpiretime(key)))
         return kept
 
     def go_back(self, picture: dict[str, tuple[str, Any]]) -> None:
@@ -97,7 +130,8 @@ class Server:
                 case "list":
                     self.client.rpush(key, *value)
                 case _:
-                    self.client.set(key, value)
+                    text, until_ms = value
+                    self.client.set(key, text, pxat=until_ms if until_ms > 0 else None)
 
 
 class SimulatedRedis:
@@ -111,11 +145,16 @@ class SimulatedRedis:
         self.watched: Runs | None = None
         """What `connect` was given: each new connection is greeted, as the real client does."""
         self._connected_to = 0
+        self.lease_first_s, self.lease_heard_s, self.lease_tried_s = float("inf"), 0.0, 0.0
+        """When its owner heard of its lease for the first and the last time, and when it asked last."""
         self.mutate: Callable[[str], str] = lambda text: text
         self.connection_pool = SimpleNamespace(connection_kwargs={"socket_timeout": TIMEOUT_S})
 
     def register_script(self, text: str) -> Script:
-        return Script(self, self.mutate(text))
+        script = Script(self, self.mutate(text))
+        if "-- fence:" in script.script:
+            self.server.fenced_scripts.add(script.sha)
+        return script
 
     def pipeline(self, *, transaction: bool = True) -> Pipe:
         return Pipe(self, whole=transaction)
@@ -233,7 +272,16 @@ class Script:
         if client is not None:
             client.works.append(work)
             return None
-        return await self._redis.ask(work)
+        if not self.script.startswith("-- lease:"):
+            return await self._redis.ask(work)
+        loop = asyncio.get_running_loop()
+        try:
+            said = await self._redis.ask(work)
+        finally:
+            self._redis.lease_tried_s = loop.time()
+        self._redis.lease_heard_s = loop.time()
+        self._redis.lease_first_s = min(self._redis.lease_first_s, loop.time())
+        return said
 
 
 class Pipe:
@@ -253,6 +301,9 @@ class Pipe:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         def command(*args: Any, **options: Any) -> None:
+            if args and args[0] == "EVALSHA":
+                self.works.append(lambda server: server.evaluate(args[1:]))
+                return
             self.works.append(lambda server: getattr(server.client, name)(*args, **options))
 
         return command

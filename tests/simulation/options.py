@@ -7,6 +7,7 @@ from decimal import Decimal
 from random import Random
 
 from rating.tariff import Rate, Rounding, RoundingMode, Step
+from tests.simulation.around import NOTHING, Around, Trade, draw_around, draw_trade, with_bands
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Faults:
     """Committed, but whoever asked hears an error."""
     sql_slow_s: float = 0.001
     sql_down: tuple[tuple[float, float], ...] = ()
+    sql_full: tuple[tuple[float, float], ...] = ()
+    """What is there can be read, and nothing written."""
     journal_broken: tuple[tuple[float, float], ...] = ()
     deaths: tuple[tuple[float, float], ...] = ()
     """(moment, how long nobody is there): the controller, killed between two steps."""
@@ -41,6 +44,14 @@ class Faults:
     """(what, the how manieth, how soon after it, how long nobody is there): killed in the middle of something."""
     stops: tuple[tuple[float, float], ...] = ()
     """The same, but told to stop first."""
+    freezes: tuple[tuple[float, float], ...] = ()
+    """A controller does nothing for a while, and does not know it when it wakes."""
+    cut_off: tuple[tuple[float, float], ...] = ()
+    """No way from one controller to Redis; the others have theirs."""
+    away: tuple[float, ...] = ()
+    """Who waits is cut off from Redis, then who leads; the first one is back before the other."""
+    relays: tuple[float, ...] = ()
+    """Who leads is cut off or frozen, then who took over; the first one is back before the other."""
     event_lost: float = 0.0
     event_doubled: float = 0.0
     event_late: float = 0.0
@@ -65,6 +76,7 @@ class AccountPlan:
     credit_limit_micros: int
     max_calls: int | None
     max_cps: int | None
+    around: Around = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,8 @@ class Options:
     accounts: tuple[AccountPlan, ...]
     rates: tuple[Rate, ...]
     """For customers, and for resellers."""
+    trade: Trade
+    """Currencies and carriers."""
     slice_s: int
     renew_before_s: float
     last_try_s: float
@@ -92,6 +106,8 @@ class Options:
     top_ups: int
     hangups: int
     blocks: int
+    controllers: int = 1
+    """How many want to control the switch: of two, one leads."""
     faults: Faults = field(default_factory=Faults)
 
 
@@ -99,32 +115,49 @@ def draw(seed: int) -> Options:
     """Draw the options of a seed."""
     rng, theme = Random(f"options {seed}"), theme_of(seed)
     slice_s = rng.choice([2, 5, 10, 30, 60])
-    over_s = rng.choice([20.0, 45.0, 90.0])
-    rates = (_rate(rng), _rate(rng))
+    resync_s = rng.choice([4.0, 10.0, 30.0])
+    if {"adopted", "hangups"} & set(theme):
+        # Whoever adopts calls must renew them before anybody looks again.
+        slice_s, resync_s = 10, 30.0
+    elif "two" in theme:
+        # Whoever is frozen has calls to renew when it wakes, some in good time and some too late.
+        slice_s = 60 if "freezes" in theme else 10
+    elif "grace" in theme:
+        slice_s = rng.choice([2, 5])
+    elif "untold" in theme:
+        slice_s, resync_s = rng.choice([2, 5]), 30.0
+    over_s = rng.choice([20.0, 45.0, 90.0]) if "two" not in theme else 90.0
+    long = bool({"tight", "adopted", "grace", "untold", "hangups", "two"} & set(theme))
+    rates = (_rate(rng, theme), _rate(rng, theme))
+    trade = draw_trade(rng, over_s) if "tight" not in theme else Trade()
+    if trade.least_percent is None and rng.random() < 0.25 and "tight" not in theme:
+        rates = (with_bands(rng, rates[0], over_s), rates[1])
     return Options(
         seed=seed,
-        calls=rng.choice([12, 20, 28, 40]),
+        calls=rng.choice([16, 24, 36, 50]) if "two" not in theme else 50,
         over_s=over_s,
-        accounts=_accounts(rng, rates, slice_s),
+        accounts=_accounts(rng, rates, slice_s, theme),
         rates=rates,
+        trade=trade,
         slice_s=slice_s,
-        renew_before_s=slice_s * rng.choice([0.2, 0.35, 0.5]),
+        renew_before_s=slice_s * (rng.choice([0.2, 0.35, 0.5]) if "two" not in theme else 0.5),
         last_try_s=min(rng.choice([0.3, 0.6, 1.0]), slice_s / 4),
         ring_s=rng.choice([5, 10, 20]),
         warn_before_s=rng.choice([0.0, slice_s * 0.4]),
         grace_s=rng.choice([0.0, 0.0, 6.0]) if "grace" not in theme else 6.0,
-        resync_s=rng.choice([4.0, 10.0, 30.0]),
-        talk_s=slice_s * rng.choice([0.5, 1.5, 3.0, 5.0]),
+        resync_s=resync_s,
+        talk_s=slice_s * (rng.choice([0.5, 1.5, 3.0, 5.0]) if not long else 5.0),
         limit_late_s=rng.choice([0.0, 0.05, 0.4]),
         top_ups=rng.choice([0, 2, 6, 15]) if "top_ups" not in theme else 25,
-        hangups=rng.choice([0, 0, 2, 8]) if "command_lost" not in theme else 12,
+        hangups=rng.choice([0, 0, 2, 8]) if "hangups" not in theme else 40,
         blocks=rng.choice([0, 0, 0, 2]),
+        controllers=2 if "two" in theme else 1,
         faults=_faults(rng, over_s, theme),
     )
 
 
-def _rate(rng: Random) -> Rate:
-    price = Decimal(rng.choice(["0.60", "0.60", "0.0123", "1.00", "7", "0"]))
+def _rate(rng: Random, theme: tuple[str, ...]) -> Rate:
+    price = Decimal(rng.choice(["0.60", "0.60", "0.0123", "1.00", "7", "0"][: 5 if "tight" in theme else 6]))
     per_s = 60
     increment = rng.choice([1, 1, 6, 30, 60])
     steps = [Step(0, price, per_s, increment)]
@@ -135,20 +168,24 @@ def _rate(rng: Random) -> Rate:
     return Rate("49", "Germany", fee, tuple(steps), Rounding(mode, rng.choice([2, 4, 6])))
 
 
-def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int) -> tuple[AccountPlan, ...]:
+def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int, theme: tuple[str, ...]) -> tuple[AccountPlan, ...]:
+    moneys = [0, 0.4, 1, 2.5, 7, 60, 400, 400] if "tight" not in theme else [4, 7, 12]
+    if {"two", "adopted", "hangups"} & set(theme):
+        moneys = [7, 60, 400]
+    most_calls = [None, None, 1, 3] if "refused" not in theme else [1, 2]
     per_slice = max(
         int(max(step.price for rate in rates for step in rate.steps) * 1_000_000) * max(slice_s, 30) // 60, 1
     )
     made: list[AccountPlan] = []
-    chain = rng.choice([0, 0, 1, 2])
+    chain = rng.choice([0, 0, 1, 2, 3])
     for depth in range(chain):
         credit = rng.choice([0, 0, per_slice * 3])
         money = int(per_slice * rng.choice([3, 20, 200]))
         calls = rng.choice([None, None, 4])
         made.append(AccountPlan(f"reseller {depth}", "", depth - 1 if depth else None, money, credit, calls, None))
-    for number in range(rng.choice([1, 2, 3])):
+    for number in range(rng.choice([1, 2, 3]) if "tight" not in theme else 1):
         parent = chain - 1 if chain and rng.random() < 0.7 else None
-        money = int(per_slice * rng.choice([0, 0.4, 1, 2.5, 7, 60, 400, 400])) if parent is None else 0
+        money = int(per_slice * rng.choice(moneys)) if parent is None else 0
         credit = int(per_slice * rng.choice([0, 0, 1.5, 10])) if parent is None else per_slice * rng.choice([2, 20])
         plan = AccountPlan(
             f"customer {number}",
@@ -156,28 +193,35 @@ def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int) -> tuple[Acco
             parent,
             money,
             credit,
-            rng.choice([None, None, 1, 3]),
-            rng.choice([None, None, None, 1, 3]),
+            rng.choice(most_calls) if "tight" not in theme else None,
+            rng.choice([None, None, None, 1, 3]) if "tight" not in theme else None,
+            draw_around(rng, per_slice, slice_s) if "tight" not in theme else NOTHING,
         )
         made.append(plan)
     return tuple(made)
 
 
 THEMES: tuple[tuple[str, ...], ...] = (
-    (),
     ("deaths_after", "journal_broken"),
-    ("deaths_after", "sql_down"),
-    ("lost",),
-    ("deaths", "lost while dead"),
-    ("stalls",),
-    ("link_cuts", "switch_restarts", "record_lost", "command_lost"),
-    ("messages",),
-    ("everything",),
+    ("lost", "tight"),
+    ("two", "freezes"),
+    ("refused", "deaths", "command_lost"),
+    ("untold", "switch_restarts", "record_lost", "command_lost"),
     ("deaths", "grace", "link_cuts"),
-    ("lost", "sql_down"),
+    ("lost", "sql_down", "tight"),
+    ("link_cuts", "switch_restarts", "record_lost", "command_lost"),
+    ("lost", "sql_full", "tight"),
+    ("two", "away"),
+    ("deaths", "lost while dead", "tight"),
+    ("messages",),
+    ("grace", "request_late", "reply_lost"),
     ("event_lost", "record_lost", "switch_restarts"),
-    ("stalls", "deaths_after"),
     ("top_ups", "sql_error", "sql_unknown", "reply_lost"),
+    ("two", "relays", "deaths"),
+    ("deaths", "adopted"),
+    ("hangups", "command_lost"),
+    ("deaths_after", "sql_down", "stalls"),
+    ("everything",),
 )
 """What surely comes, by seed in turn: a fault hides what another one would show, and every kind has its seeds."""
 WILD = ("everything", "messages")
@@ -210,9 +254,9 @@ def _faults(rng: Random, over_s: float, theme: tuple[str, ...]) -> Faults:
     how = rng.choice(["rewound", "rewound", "failover", "emptied"]) if "lost" in theme else ""
     if how == "emptied":
         emptied = tuple(at for at, _ in _windows(rng, over_s, 1.0))
-    rewound = _windows(rng, over_s, 2.0) if how == "rewound" else () if emptied else moments("redis_rewound", 0.2, 2.0)
+    rewound = _windows(rng, over_s, 4.0) if how == "rewound" else () if emptied else moments("redis_rewound", 0.2, 2.0)
     failing = _windows(rng, over_s, 5.0) if how == "failover" else moments("failovers", 0.15, 5.0)
-    failovers = () if emptied or rewound else tuple((*each, rng.uniform(0.0, 2.0)) for each in failing)
+    failovers = () if emptied or rewound else tuple((*each, rng.uniform(0.0, 4.0)) for each in failing)
     return Faults(
         latency_s=rng.choice([0.0005, 0.005, 0.05]) if not calm else 0.002,
         request_lost=chance("request_lost", 0.15),
@@ -227,21 +271,41 @@ def _faults(rng: Random, over_s: float, theme: tuple[str, ...]) -> Faults:
         sql_error=chance("sql_error", 0.2),
         sql_unknown=chance("sql_unknown", 0.15),
         sql_slow_s=rng.choice([0.001, 0.02, 0.3]),
-        sql_down=moments("sql_down", 0.2, 25.0),
+        sql_down=moments("sql_down", 0.2, 25.0) if "lost" not in theme else _around(emptied, rewound, failovers),
+        sql_full=_around(emptied, rewound, failovers) if "sql_full" in theme else (),
         journal_broken=moments("journal_broken", 0.15, 12.0),
         deaths=deaths,
         deaths_after=_deaths_after(rng, theme),
         stops=moments("stops", 0.15, 4.0),
+        freezes=moments("freezes", 0.2, 9.0),
+        cut_off=moments("cut_off", 0.0, 12.0),
+        away=tuple(at for at, _ in moments("away", 0.0, 1.0)),
+        relays=tuple(at for at, _ in moments("relays", 0.0, 1.0)),
         event_lost=chance("event_lost", 0.08),
         event_doubled=chance("event_doubled", 0.2),
         event_late=chance("event_late", 0.2),
-        command_lost=chance("command_lost", 0.25 if "command_lost" in theme else 0.06),
+        command_lost=chance("command_lost", _most_lost(theme)),
         command_unheard=chance("command_unheard", 0.1),
         link_cuts=moments("link_cuts", 0.2, 12.0),
         switch_restarts=moments("switch_restarts", 0.12, 5.0),
         record_lost=chance("record_lost", 0.5),
         skew_s=rng.choice([0.0, 0.0, 0.3, -0.3, 100.0, -100.0]),
     )
+
+
+def _around(
+    emptied: tuple[float, ...],
+    rewound: tuple[tuple[float, float], ...],
+    failovers: tuple[tuple[float, float, float], ...],
+) -> tuple[tuple[float, float], ...]:
+    """Return times around the moments at which Redis loses data: what it lacks cannot be had at once."""
+    return tuple((max(at - 1.5, 0.1), 9.0) for at in (*emptied, *(at for at, *_ in (*rewound, *failovers))))
+
+
+def _most_lost(theme: tuple[str, ...]) -> float:
+    if "command_lost" not in theme:
+        return 0.06
+    return 0.5 if {"untold", "refused", "hangups"} & set(theme) else 0.25
 
 
 def _windows(rng: Random, over_s: float, longest_s: float) -> tuple[tuple[float, float], ...]:

@@ -16,9 +16,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.simulation.folder import Folder
 from tests.simulation.options import draw
 from tests.simulation.shrink import cut, shrink
-from tests.simulation.world import Folder, Outcome, simulate
+from tests.simulation.world import Outcome, simulate
 
 HERE = Path(__file__).parent
 REGRESSIONS = HERE / "regressions.txt"

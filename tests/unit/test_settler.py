@@ -11,8 +11,8 @@ import pytest
 
 from billing.cdrs import EndedCall
 from callctl.settler import Settler
+from tests.simulation.clock import VirtualClock
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.world import VirtualClock
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
