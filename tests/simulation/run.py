@@ -139,7 +139,8 @@ def _many(given: argparse.Namespace) -> int:
     with multiprocessing.get_context("spawn").Pool(given.workers) as pool:
         seeds = _seeds(given)
         # A few at a time: the pool would take all seeds at once, and the time limit would mean nothing.
-        while batch := [seed for _, seed in zip(range(given.workers * 4), seeds, strict=False)]:
+        together = given.workers * (1 if given.seconds else 4)
+        while batch := [seed for _, seed in zip(range(together), seeds, strict=False)]:
             for outcome in pool.imap_unordered(_work, batch):
                 done.append(outcome)
                 if outcome.broken:
