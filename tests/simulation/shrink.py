@@ -33,9 +33,16 @@ def shrink(options: Options, breaks: Callable[[Options], bool]) -> list[str]:
     words: list[str] = []
     for _ in range(2):
         for word in _candidates(cut(options, words)):
-            if word not in words and breaks(cut(options, [*words, word])):
+            if not _known(word, words) and breaks(cut(options, [*words, word])):
                 words = [*(old for old in words if old.partition("=")[0] != word.partition("=")[0]), word]
     return words
+
+
+def _known(word: str, words: Sequence[str]) -> bool:
+    """Return whether a cut is made already, or a smaller number of the same."""
+    name, equals, value = word.partition("=")
+    made = (one.partition("=") for one in words)
+    return any(name == other and (not equals or float(kept) <= float(value)) for other, _, kept in made)
 
 
 def _candidates(options: Options) -> Iterator[str]:
