@@ -454,7 +454,8 @@ def _next_try(call: Call, mono: float, policy: Policy, *, unanswered: bool = Fal
         lead = min(policy.renew_before_s, policy.slice_s / 2)
         if mono < end - lead:
             return end - lead
-    elif _warns(call, policy):
+    elif _warns(call, policy) and mono < end - policy.last_try_s - SOON_S:
+        # Later it is too late for a warning, and to be woken for one at once would be to run in circles.
         return max(end - policy.warn_before_s, mono)
     last = end - policy.last_try_s
     return last if mono < last - SOON_S else end + 0.25

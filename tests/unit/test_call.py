@@ -342,6 +342,15 @@ def test_a_call_is_cut_where_its_cost_limit_is_reached() -> None:
     assert (ended.reason, ended.charges[0].amount_micros) == ("call_cost_limit", 450_000)
 
 
+def test_a_call_at_its_cost_limit_is_not_looked_at_in_circles() -> None:
+    """That it ends here is found out at its last moment, too late for a warning: the next look is behind its end."""
+    played = Played(replace(level(1, "0.60"), most_micros=450_000))
+    played.talking()
+    played.call.exhausted, played.call.wake_mono = False, 1044.0
+    assert played.give(Tick(), at_s=44) == []
+    assert (played.call.exhausted, played.wake_s) == (True, 45.25)
+
+
 def test_a_call_whose_first_increment_costs_too_much_is_refused() -> None:
     """A minute is charged whole: where it costs more than a call may cost there is no call, and nothing is held."""
     played = Played(replace(level(1, "0.60", increment_s=60), most_micros=599_999))
