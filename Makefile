@@ -45,7 +45,7 @@ mutations: $(READY) ## deliberate bugs, each of which the simulation must catch
 rating-mutations: $(READY) ## small mistakes in rating/, and which of them no test notices (long)
 	@$(BIN)/python -m tests.mutation.rating $(ARGS)
 
-chaos: $(READY) ## real processes killed and stopped at random moments; ARGS="--rounds N --seed N"
+chaos: $(READY) ## real processes killed and stopped at random moments; ARGS="--rounds N --seed N", ARGS="--real" around a real Asterisk
 	@$(BIN)/python -m tests.chaos.run $(ARGS)
 
 lint: $(READY) ## ruff and the import rules
