@@ -24,6 +24,7 @@ from billing.settings import CreditSettings, Settings, SettingsError, load_setti
 from billing.store import open_store
 from callctl.controller import Controller
 from callctl.journal import Journal
+from callctl.leftovers import Leftovers
 from callctl.news import Listener
 from callctl.standby import Standby, name_of_this_process
 from callctl.switches.asterisk import AsteriskSwitch
@@ -168,7 +169,13 @@ def make_standby(
         lambda: make_controller(
             settings, engine, own, clock=clock, ids=ids, listener=listener, leads=lease.leads, lost=lambda: lease.taken
         ),
+        Leftovers(engine, credit, lambda: make_journal(settings), clock),
     )
+
+
+def make_journal(settings: Settings) -> Journal:
+    """Make the journal of the settings; it is opened by who uses it."""
+    return Journal(make_folder_of(settings.control.journal))
 
 
 def make_controller(
@@ -188,7 +195,7 @@ def make_controller(
         engine,
         link.credit,
         link.live,
-        Journal(make_folder_of(settings.control.journal)),
+        make_journal(settings),
         settings.control,
         clock=clock,
         ids=ids,

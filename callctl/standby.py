@@ -20,11 +20,14 @@ from billing.credit.lease import Lease
 from billing.errors import CreditUnavailable
 from callctl.controller import Controller
 from callctl.journal import JournalBroken
+from callctl.leftovers import Leftovers
 
 log = structlog.get_logger(__name__)
 
 SEEK_S = 0.5
 """How often the lease is asked for, by who has it and by who wants it."""
+CLOSE_S = 2.0
+"""How long the journal may take to be closed before we lead without what is still in it."""
 
 
 def name_of_this_process() -> str:
@@ -57,14 +60,23 @@ def is_dead(token: str) -> bool:
 
 
 class Standby:
-    """`make` makes a controller that acts while `lease.leads()`; `controller` is there while we lead."""
+    """`make` makes a controller that acts while `lease.leads()`; `controller` is there while we lead.
 
-    def __init__(self, lease: Lease, make: Callable[[], Controller]) -> None:
-        self.lease, self._make = lease, make
+    `leftovers` are settled while we wait.
+    """
+
+    def __init__(self, lease: Lease, make: Callable[[], Controller], leftovers: Leftovers) -> None:
+        self.lease, self._make, self._leftovers = lease, make, leftovers
         self.controller: Controller | None = None
         self._task: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
         self._waits = False
+
+    @property
+    def settling(self) -> bool:
+        """Return whether our journal is still looked through, while we wait."""
+        return self._settling is not None and not self._settling.done()
 
     async def start(self) -> None:
         """Begin to seek; return when it is known for the first time whether we lead or wait."""
@@ -82,6 +94,7 @@ class Standby:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        await self._leave_journal()
         if self._waits:
             # Or the leader would be careful for ten minutes, for fear that we take over.
             with contextlib.suppress(CreditUnavailable):
@@ -102,9 +115,11 @@ class Standby:
                         leads = await self.lease.seek()
                 if leads:
                     self._waits = False
+                    await self._leave_journal()
                     await self._lead()
                 elif not self._waits:
                     log.info("controller_waits", switches=self.lease.switches, leader=self.lease.holder)
+                    self._settling = asyncio.get_running_loop().create_task(self._settle(), name="leftovers")
                 self._waits = not leads
             self._first.set()
             await asyncio.sleep(SEEK_S)
@@ -130,6 +145,20 @@ class Standby:
             self.lease.credit.runs.forget()
             with contextlib.suppress(CreditUnavailable):
                 await self.lease.leave()
+
+    async def _settle(self) -> None:
+        try:
+            await self._leftovers.settle()
+        except Exception:
+            # What it could not do is done by who leads next; waiting must go on.
+            log.exception("leftovers_broken")
+
+    async def _leave_journal(self) -> None:
+        """Let go of the journal: the controller that leads opens it itself."""
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.wait({self._settling}, timeout=CLOSE_S)
+            self._settling = None
 
     async def _keep(self) -> None:
         """Return when the lease is another's. A live store that is away does not end it."""

@@ -19,6 +19,7 @@ from billing.errors import CreditUnavailable, Fenced
 from billing.ports import SystemClock, SystemIds, to_ms
 from callctl.controller import Controller
 from callctl.journal import Journal
+from callctl.leftovers import Leftovers
 from callctl.standby import Standby, is_dead, name_of_this_process
 from callctl.switches.base import CallAnswered, Outcome
 from tests.credit_fixtures import open_wallet, shares
@@ -201,7 +202,8 @@ async def pair(house: House, clocks: tuple[SystemClock, SystemClock] = (CLOCK, C
                 lost=lambda lease=lease: lease.taken,  # type: ignore[misc] # each its own
             )
 
-        made.append(Standby(lease, make))
+        left = Leftovers(house.engine, lease.credit, lambda: Journal(house.journal_path), clock)
+        made.append(Standby(lease, make, left))
     for one in made:
         await one.start()
     try:

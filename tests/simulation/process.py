@@ -18,6 +18,7 @@ from billing.credit.store import CreditStore
 from billing.settings import ControlSettings
 from callctl.controller import Controller
 from callctl.journal import Journal
+from callctl.leftovers import Leftovers
 from callctl.standby import Standby
 from tests.simulation.clock import VirtualClock
 from tests.simulation.link import SwitchLink
@@ -44,6 +45,7 @@ class Process:
         self.links: list[SwitchLink] = []
         self.born_s = 0.0
         self._standby: Standby | None = None
+        self._left: Leftovers | None = None
         self._made: list[Controller] = []
         self._starting: asyncio.Task[None] | None = None
 
@@ -82,11 +84,12 @@ class Process:
         )
         client.mutate, client.watched, client.split = world.mutate, runs, self.split
         credit = CreditStore(client, prefix=PREFIX, runs=runs)  # type: ignore[arg-type] # what it uses of a client
-        self._made, self._standby, self.lease = [], None, None
+        self._made, self._standby, self.lease, self._left = [], None, None, None
         if world.options.controllers > 1:
             names = [world.switch.name]
             self.lease = Lease(client, credit, names, prefix=PREFIX, token=self.owner, clock=self.clock)  # type: ignore[arg-type]
-            self._standby = Standby(self.lease, lambda: self._make(client, credit))
+            self._left = Leftovers(world.engine, credit, lambda: Journal(self._journal), self.clock)
+            self._standby = Standby(self.lease, lambda: self._make(client, credit), self._left)
         with acting_as(self.owner):
             if self._standby is None:
                 self._make(client, credit)
@@ -172,8 +175,9 @@ class Process:
 
     def let_go(self) -> None:
         """Do what the system does with the files of a dead process."""
-        for controller in self._made:
-            for open_file in (controller.journal._db, controller.journal._lock):
+        left = self._left.journal if self._left else None
+        for journal in (*(controller.journal for controller in self._made), *([left] if left else [])):
+            for open_file in (journal._db, journal._lock):
                 if open_file is not None:
                     open_file.close()
 
@@ -183,7 +187,7 @@ class Process:
             return f"{self.name} is not there"
         controller = self.controller
         if controller is None:
-            return ""
+            return f"{self.owner} looks through its journal" if self._standby and self._standby.settling else ""
         if controller.calls:
             return f"{self.owner} still has {list(controller.calls)[:3]}"
         if controller.settler.backlog:

@@ -1,0 +1,93 @@
+"""What a controller that waits still has in its journal: calls that it ended while it led, or that a dead one left.
+
+They go to SQL now, and not when it leads again, which may be never. Of Redis nothing is changed: who leads ends the
+holds, and tells of the postings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from billing.cdrs import EndedCall, settle
+from billing.credit.store import CreditStore
+from billing.errors import BillingError, CreditUnavailable
+from billing.ports import Clock
+from billing.store import work
+from callctl.journal import Entry, Journal, JournalBroken
+
+log = structlog.get_logger(__name__)
+
+SURELY_OVER_S = 15.0
+"""No offer waits so long on a switch (ten seconds): what was refused and not heard is offered to nobody any more."""
+AGAIN_S = 5.0
+BATCH = 500
+
+
+class Leftovers:
+    """`open_journal` makes the journal anew, each time; `journal` is the one that was made last."""
+
+    def __init__(self, engine: Engine, credit: CreditStore, open_journal: Callable[[], Journal], clock: Clock) -> None:
+        self._engine, self._credit, self._open_journal, self._clock = engine, credit, open_journal, clock
+        self.journal: Journal | None = None
+
+    async def settle(self) -> None:
+        """Bring them to SQL, and return when none is left. To be begun once we wait, and cancelled before we lead.
+
+        A refusal that its caller has not heard may be decided anew by who leads now: its record must not stand before
+        that of a call which was let in. So nothing is written before every such offer is over, nor beside a hold.
+        """
+        await asyncio.sleep(SURELY_OVER_S)
+        journal = self.journal = self._open_journal()
+        try:
+            waiting = {entry.ended.call_id: entry for entry in await journal.open()}
+            while waiting:
+                for call_id in await self._some(journal, waiting):
+                    del waiting[call_id]
+                if waiting:
+                    await asyncio.sleep(AGAIN_S)
+        except JournalBroken as error:
+            log.warning("leftovers_not_read", error=str(error))
+        finally:
+            await journal.close()
+
+    async def _some(self, journal: Journal, waiting: Mapping[str, Entry]) -> list[str]:
+        """Write what may be written; return which calls are done with, or left to who leads next."""
+        try:
+            free = [call_id for call_id in waiting if await self._is_free(call_id)]
+        except CreditUnavailable:
+            return []
+        done: list[str] = []
+        try:
+            for at in range(0, len(free), BATCH):
+                batch = [waiting[call_id].ended for call_id in free[at : at + BATCH]]
+                journal.settled(await self._written(batch))
+                done += free[at : at + BATCH]
+        except DBAPIError as error:
+            log.warning("leftovers_put_off", error=type(error).__name__, calls=len(free) - len(done))
+        if done:
+            log.info("leftovers_settled", calls=len(done))
+        return done
+
+    async def _is_free(self, call_id: str) -> bool:
+        """Tell whether nobody has the call in hand: a finished hold waits for this very record."""
+        hold = await self._credit.find_hold(call_id)
+        return hold is None or hold.finished
+
+    async def _written(self, calls: Sequence[EndedCall]) -> list[str]:
+        """Return which of them are in SQL. One that cannot be booked stays in the journal: who leads next parks it."""
+        try:
+            await asyncio.to_thread(self._write, calls)
+        except (BillingError, IntegrityError, DataError):
+            if len(calls) == 1:
+                return []
+            return [call_id for call in calls for call_id in await self._written([call])]
+        return [call.call_id for call in calls]
+
+    def _write(self, calls: Sequence[EndedCall]) -> None:
+        with work(self._engine) as session:
+            settle(session, calls, now=self._clock.now())

@@ -1,0 +1,157 @@
+"""What a controller that waits has in its journal comes to SQL, once nobody can have the call in hand any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from billing import accounts, outbox
+from billing.cdrs import EndedCall, list_cdrs
+from billing.credit.store import Held, Share
+from billing.models import Cdr
+from billing.ports import to_ms
+from billing.store import reading
+from callctl import leftovers
+from callctl.journal import Entry, Journal
+from callctl.leftovers import Leftovers
+from tests.integration.test_controller import CLOCK, House, decided, house, server
+from tests.integration.test_standby import leading, pair
+
+__all__ = ["house", "server"]
+
+
+def refused(call_id: str, account_id: int) -> EndedCall:
+    """Return the record of a call that was refused a moment ago."""
+    now = CLOCK.now()
+    return EndedCall(
+        call_id=call_id,
+        switch="fake",
+        account_id=account_id,
+        direction="outbound",
+        caller="4930",
+        callee="4940",
+        destination="Germany",
+        disposition="refused",
+        reason="no_money",
+        sip_status=402,
+        cause=21,
+        hung_up_by="switch",
+        offered_at=now - timedelta(seconds=1),
+        answered_at=None,
+        ended_at=now,
+        talk_ms=0,
+        billable_ms=0,
+        estimated=False,
+    )
+
+
+async def written_down(house: House, calls: Sequence[EndedCall]) -> None:
+    """Leave calls in the journal, as a controller does that is killed before it has brought them to SQL."""
+    journal = Journal(house.journal_path)
+    await journal.open()
+    for call in calls:
+        await journal.write(Entry(call, held=False))
+    await journal.close()
+
+
+def records(house: House) -> dict[str, Cdr]:
+    with reading(house.engine) as session:
+        return {cdr.call_id: cdr for cdr in list_cdrs(session)}
+
+
+async def until_recorded(house: House, *call_ids: str) -> None:
+    async with asyncio.timeout(5):
+        while not set(call_ids) <= set(records(house)):  # noqa: ASYNC110 - another task writes
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "SURELY_OVER_S", 0.2)
+    monkeypatch.setattr(leftovers, "AGAIN_S", 0.1)
+
+
+def of(house: House) -> Leftovers:
+    return Leftovers(house.engine, house.credit, lambda: Journal(house.journal_path), CLOCK)
+
+
+async def test_who_waits_brings_its_journal_to_sql(house: House) -> None:
+    """A killed leader that comes back second does not keep its refusals until it leads again, and still can lead."""
+    account = house.account("100", "5")
+    await written_down(house, [refused("fake:7", account), refused("fake:8", account)])
+    first_journal = house.journal_path
+    house.journal_path = first_journal.with_name("another.db")
+    async with pair(house) as (first, second):
+        await leading(first)
+        house.journal_path = first_journal
+        await until_recorded(house, "fake:7", "fake:8")
+        assert {cdr.disposition for cdr in records(house).values()} == {"refused"}
+        await until(lambda: not second.settling)
+        await first.stop()
+        await leading(second)
+        call = await decided(house.switch.offer(9, "100", "4930123"))
+        house.switch.end(call)
+        await house.record(call)
+    journal = Journal(first_journal)
+    assert await journal.open() == []
+    await journal.close()
+    await house.audit()
+
+
+async def until(what: Any) -> None:
+    async with asyncio.timeout(5):
+        while not what():  # noqa: ASYNC110 - another task does it
+            await asyncio.sleep(0.02)
+
+
+async def test_a_call_that_somebody_holds_is_left_to_them(house: House) -> None:
+    """A refusal nobody heard may have been decided anew: beside a hold its record would make that call free."""
+    account = house.account("100", "5")
+    await outbox.sync_all(house.engine, house.credit)
+    await written_down(house, [refused("fake:7", account), refused("fake:8", account)])
+    now_ms = to_ms(CLOCK.now())
+    with reading(house.engine) as session:
+        held = [Share(accounts.find_account(session, str(account)).wallet_id, account, 40_000)]
+    deadline_ms = now_ms + 60_000
+    assert await house.credit.hold("fake:8", held, now_ms=now_ms, deadline_ms=deadline_ms, facts="{}") == Held()
+    settling = asyncio.ensure_future(of(house).settle())
+    await until_recorded(house, "fake:7")
+    await asyncio.sleep(0.4)
+    assert "fake:8" not in records(house)
+    assert not settling.done()
+    await house.credit.release("fake:8", now_ms=now_ms)
+    await settling
+    assert records(house)["fake:8"].reason == "no_money"
+
+
+async def test_nothing_is_written_while_an_offer_may_still_be_open(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes over may let that call in a moment later. Whoever leads meanwhile has the journal for itself."""
+    monkeypatch.setattr(leftovers, "SURELY_OVER_S", 30.0)
+    account = house.account("100", "5")
+    await written_down(house, [refused("fake:7", account)])
+    settling = asyncio.ensure_future(of(house).settle())
+    await asyncio.sleep(0.4)
+    assert records(house) == {}
+    settling.cancel()
+    await asyncio.wait({settling})
+    journal = Journal(house.journal_path)
+    assert [entry.ended.call_id for entry in await journal.open()] == ["fake:7"]
+    await journal.close()
+
+
+async def test_one_that_cannot_be_booked_stops_no_other(house: House) -> None:
+    """It stays in the journal, for the controller that leads next to put it aside."""
+    account = house.account("100", "5")
+    bad = refused("fake:7", 999_999)
+    await written_down(house, [bad, refused("fake:8", account)])
+    await of(house).settle()
+    assert set(records(house)) == {"fake:8"}
+    journal = Journal(house.journal_path)
+    assert [entry.ended.call_id for entry in await journal.open()] == ["fake:7"]
+    await journal.close()
