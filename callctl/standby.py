@@ -18,7 +18,7 @@ import structlog
 
 from billing.credit.lease import Lease
 from billing.errors import CreditUnavailable
-from callctl.controller import Controller
+from callctl.controller import Controller, end_tasks
 from callctl.journal import JournalBroken
 from callctl.leftovers import Leftovers
 
@@ -71,7 +71,7 @@ class Standby:
         self._task: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
-        self._waits = False
+        self._waits = self._stopping = False
 
     @property
     def settling(self) -> bool:
@@ -89,19 +89,20 @@ class Standby:
 
     async def stop(self) -> None:
         """Stop leading or waiting; who waits need not wait any longer."""
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
         await self._leave_journal()
-        if self._waits:
+        if self._waits or not self.lease.taken:
             # Or the leader would be careful for ten minutes, for fear that we take over.
             with contextlib.suppress(CreditUnavailable):
                 await self.lease.leave()
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:  # a client of Redis may take a cancellation for its own time-out, and swallow it
             try:
                 leads = await self.lease.seek()
             except CreditUnavailable as error:
@@ -113,6 +114,8 @@ class Standby:
                     with contextlib.suppress(CreditUnavailable):
                         await self.lease.leave_for(self.lease.holder)
                         leads = await self.lease.seek()
+                if self._stopping:
+                    break
                 if leads:
                     self._waits = False
                     await self._leave_journal()
@@ -122,7 +125,8 @@ class Standby:
                     self._settling = asyncio.get_running_loop().create_task(self._settle(), name="leftovers")
                 self._waits = not leads
             self._first.set()
-            await asyncio.sleep(SEEK_S)
+            if not self._stopping:
+                await asyncio.sleep(SEEK_S)
 
     async def _lead(self) -> None:
         log.info("controller_leads", switches=self.lease.switches, token=self.lease.token)
@@ -132,16 +136,19 @@ class Standby:
             await controller.start()
             self.controller = controller
             self._first.set()
-            await keeping
-            log.warning("leadership_lost", switches=self.lease.switches, leader=self.lease.holder)
+            if not self._stopping:
+                # Not awaited itself: a cancellation of ours would go to it, and could be swallowed there.
+                await asyncio.wait({keeping})
+                keeping.result()
+                log.warning("leadership_lost", switches=self.lease.switches, leader=self.lease.holder)
         except JournalBroken as error:
             log.error("journal_broken", error=str(error))  # noqa: TRY400 - the sentence says it all
             if not self._first.is_set():
                 raise
         finally:
-            keeping.cancel()
             self.controller = None
             await controller.stop()
+            await end_tasks([keeping])  # what it asks must not come after we have left
             self.lease.credit.runs.forget()
             with contextlib.suppress(CreditUnavailable):
                 await self.lease.leave()

@@ -370,3 +370,27 @@ async def test_a_leader_in_doubt_keeps_what_happened_and_says_it_when_it_is_sure
         assert (await house.record(call)).disposition == "answered"
         assert (await house.record(refused)).reason == "unknown_account"
     await house.audit()
+
+
+@pytest.mark.parametrize("leads", [True, False])
+async def test_a_stop_ends_although_a_client_swallows_the_cancellation(house: House, leads: bool) -> None:
+    """A client of Redis may take it for its own time-out, and say that the store did not answer."""
+    async with pair(house) as both:
+        await leading(both[0])
+        one = both[0 if leads else 1]
+        asks = asyncio.Event()
+
+        async def seek() -> bool:
+            asks.set()
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                raise CreditUnavailable("no answer in time") from None
+            return False
+
+        one.lease.seek = seek  # type: ignore[method-assign]
+        await asyncio.wait_for(asks.wait(), 5)
+        async with asyncio.timeout(8):
+            await one.stop()
+        assert one.lease.taken
+        assert await house.redis.get(f"{{{house.journal_path.parent.name}}}:lease:fake") != one.lease.token

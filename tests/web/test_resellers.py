@@ -147,7 +147,9 @@ def test_a_customer_sees_its_prices_alone(blue: Visitor) -> None:
         change_account(session, ANNA, {"tariff": "Blue retail"}, actor="test", now=NOON)
     blue.cookies.clear()
     blue.log_in("anna")
-    page = blue.get("/tariffs").text
+    shown = blue.get("/tariffs")
+    assert (shown.status_code, shown.headers["location"]) == (303, "/tariffs/3")  # its only one, at once
+    page = blue.get("/tariffs/3").text
     assert "Blue retail" in page
     assert "Wholesale" not in page
     assert "Add a tariff" not in page
