@@ -22,7 +22,7 @@ from callctl.cli.quote_account import quote_account
 from callctl.cli.shell import Failed, shell_of
 from rating.faults import MOST_SECONDS
 from rating.money import format_amount
-from rating.pricing import Price, billable_ms, closing, local_time, price_ms, seconds_of
+from rating.pricing import Price, billable_ms, closing, local_time, longest, price_ms, seconds_of
 from rating.quotes import answer
 from rating.tariff import Rate
 
@@ -79,10 +79,16 @@ def _quote(ctx: typer.Context, tariff: str, to: str, seconds: int, at: str, *, a
     if closes_at is not None:
         raise Failed(f"tariff {tariff} is closed for {to} on {closes_at:%A %Y-%m-%d at %H:%M:%S}")
     priced = price_ms(rate, talk_ms, at=answered_at)
+    whole_s = -(-talk_ms // 1000)
+    lasts_s = longest(rate, whole_s, answered_at)
+    ends_s = lasts_s if lasts_s < whole_s else None
     if as_json:
-        print_json(_facts(rate, priced, currency, answered_at))
-    else:
-        _tell(rate, priced, currency, f"{seconds} s to {to}", answered_at)
+        cut = {} if ends_s is None else {"ends_after_seconds": ends_s}
+        print_json({**_facts(rate, priced, currency, answered_at), **cut})
+        return
+    _tell(rate, priced, currency, f"{seconds} s to {to}", answered_at)
+    if ends_s is not None:
+        say(f"Beyond the highest charge calls are cut: a real one ends after {ends_s} s, and is charged for those.")
 
 
 def _listed(session: Session, tariff: str, number: str, at: datetime) -> tuple[str, Rate | None]:

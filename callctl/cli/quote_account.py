@@ -6,16 +6,18 @@ from datetime import datetime
 from typing import Any
 
 import typer
+from sqlmodel import Session, col, select
 
 from billing.accounts import find_account
 from billing.cdrs import EndedCharge
 from billing.charges import behind, explain, explain_cost
+from billing.models import Wallet
 from billing.plans.store import catalogue_in_store
 from callctl.admission import Refused, dialled, price_chain
 from callctl.cli.output import print_json, say
 from callctl.cli.shell import Failed, shell_of
 from callctl.terms import Terms
-from rating.money import format_amount
+from rating.money import MOST_MICROS, format_amount
 
 
 def quote_account(
@@ -31,10 +33,9 @@ def quote_account(
         if not chain:
             raise Failed(f"{payer.name} pays for no calls")
         terms = price_chain(catalogue, chain, dialled(to), when)
-    if isinstance(terms, Refused):
-        raise Failed(f"a call of {payer.name} to {to} would be refused: {terms.refusal.code}")
-    # As if the bundles were full and the call alone: what is left in them decides when it is held.
-    terms = terms.ask(seconds, 0, when)
+        if isinstance(terms, Refused):
+            raise Failed(f"a call of {payer.name} to {to} would be refused: {terms.refusal.code}")
+        terms = _with_bundles(session, terms, seconds, when)
     charges = terms.charges(seconds * 1000, when)
     cost = terms.cost(seconds * 1000, when)
     behind_cost = explain_cost(cost, charges) if cost else []
@@ -51,6 +52,21 @@ def quote_account(
         say("For the operator:", style="bold")
         for line in behind_cost:
             say(f"  {line}")
+
+
+def _with_bundles(session: Session, terms: Terms, seconds: int, when: datetime) -> Terms:
+    """Let the bundles pay for what they have in the store: as if no call went on, and money were no limit."""
+    wallets = {bundle.wallet_id for level in terms.levels for bundle in level.bundles}
+    if not wallets:
+        return terms
+    found = session.exec(select(Wallet.id, Wallet.balance_micros).where(col(Wallet.id).in_(wallets)))
+    left = dict(found.all())
+    have = tuple(
+        funds
+        for level in terms.levels
+        for funds in (MOST_MICROS, *(left.get(bundle.wallet_id, 0) for bundle in level.bundles))
+    )
+    return terms.within(have, seconds, 0, when)[1]
 
 
 def _facts(terms: Terms, charges: tuple[EndedCharge, ...]) -> dict[str, Any]:

@@ -117,6 +117,20 @@ def test_a_bundle_is_given_listed_and_quoted(shop: Home) -> None:
     assert shop.run("bundle", "give", "acme", "--minutes", "1", "--prefix", "x").status == 1
 
 
+def test_a_quote_takes_what_is_left_in_the_bundles_and_then_money(shop: Home) -> None:
+    """Two minutes in two bundles: of 150 s at 0.72 a minute 30 s are money, 0.36; of 90 s none; once expired, all."""
+    for name, priority in (("second", "2"), ("first", "1")):
+        words = ("--minutes", "1", "--prefix", "49", "--priority", priority, "--expires", "2999-01-01T00:00:00Z")
+        shop.ok("bundle", "give", "acme", "--name", name, *words)
+    quote = ("quote", "--account", "acme", "--to", "4930123")
+    told = shop.ok(*quote, "--seconds", "150", "--json").json
+    assert (told["cost"], told["billed_seconds"]) == ("0.36", 150)
+    paid = [line for line in told["levels"][0]["why"] if "paid by the bundle" in line]
+    assert paid == ["60 s are paid by the bundle first.", "60 s are paid by the bundle second."]
+    assert shop.ok(*quote, "--seconds", "90", "--json").json["cost"] == "0"
+    assert shop.ok(*quote, "--seconds", "60", "--at", "2999-01-01T00:00:00Z", "--json").json["cost"] == "0.72"
+
+
 def test_volume_plans_are_made_listed_quoted_and_ended(shop: Home) -> None:
     """0.72 less 5 % from the first minute on is 0.684; flat for 30 s, half of the minute is 0.342."""
     shop.ok("volume", "tiers", "Volume", "--tariff", "retail", "--tier", "0:5", "--tier", "1000:10")

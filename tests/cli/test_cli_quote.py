@@ -135,3 +135,14 @@ def test_a_quote_says_the_price_at_a_time_and_why(home: Home) -> None:
     people = home.ok(*words).out
     assert "Answered on Monday 2026-01-05 at 17:59:50, time of Europe/Berlin." in people
     assert "total, rounded half up to 4 decimals" in people
+
+
+def test_a_quote_says_when_a_call_is_cut_at_its_highest_charge(home: Home) -> None:
+    """0.60 a minute, cut at 1: the 100th second is the last one paid for; 100 s are not cut."""
+    deck = "prefix,destination,price,max_charge,max_charge_then\n49,Germany,0.60,1,disconnect\n"
+    assert home.deck(deck).status == 0
+    words = ("quote", "--tariff", "retail", "--to", "4930")
+    told = home.ok(*words, "--seconds", "101", "--json").json
+    assert (told["cost"], told["billed_seconds"], told["ends_after_seconds"]) == ("1.01", 101, 100)
+    assert "a real one ends after 100 s" in home.ok(*words, "--seconds", "101").out
+    assert "ends_after_seconds" not in home.ok(*words, "--seconds", "100", "--json").json
