@@ -182,9 +182,12 @@ def compare(before: pl.DataFrame, after: pl.DataFrame, at_us: int, worths: Mappi
         destination=pl.coalesce("destination", "was"),
     )
     order = {kind.value: number for number, kind in enumerate(_ORDER)}
+    # A price that has fallen to a tenth is as likely a slip as one that has risen: one list, by size.
+    order[Kind.CHEAPER.value] = order[Kind.DEARER.value]
+    from_nothing = (pl.col("old") == 0) & (pl.col("amount") != 0)
     return found.sort(
         pl.col("kind").replace_strict(order, return_dtype=pl.Int8),
-        pl.col("permille").abs(),
+        pl.when(from_nothing).then(pl.lit(_MOST_PERMILLE + 1)).otherwise(pl.col("permille").abs()),
         pl.col("amount").abs(),
         "prefix",
         descending=[False, True, True, False],

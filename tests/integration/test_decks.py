@@ -107,24 +107,26 @@ def found(engine: Engine, number: str, at: datetime) -> str | None:
 
 
 def test_looking_changes_nothing_and_says_what_would(retail: Engine) -> None:
-    """Added, removed, dearer, cheaper, barred, renamed; the largest change first, by percent and by the minute."""
-    take(retail, [rate("1", "1"), rate("2", "1"), rate("3", "1"), rate("4", "1"), rate("5", "1"), rate("6", "0")])
+    """Added, removed, dearer, cheaper, barred, renamed; the largest change first, up or down, from 0 before all."""
+    take(retail, [rate(prefix, "0" if prefix == "6" else "1") for prefix in "12345689"])
     before = state(retail)
     seen = look(
         retail,
         [
             rate("1", "1.5"), rate("2", "0.9"), rate("3", "1", barred=True), rate("4", "1", "elsewhere"),
-            rate("6", "0.01"), rate("7", "3"),
+            rate("6", "0.01"), rate("7", "3"), rate("8", "0.1"), rate("9", "1.101"),
         ],
     )  # fmt: skip
     assert state(retail) == before
     assert {kind: count for kind, count in seen.counts.items() if count} == {
-        "dearer": 2, "cheaper": 1, "barred": 1, "renamed": 1, "removed": 1, "added": 1,
+        "dearer": 3, "cheaper": 2, "barred": 1, "renamed": 1, "removed": 1, "added": 1,
     }  # fmt: skip
     told = seen.changes.select("prefix", "kind", "old", "new", "amount", "permille").rows()
     assert told == [
-        ("1", "dearer", 1_000_000, 1_500_000, 500_000, 500),
         ("6", "dearer", 0, 10_000, 10_000, None),
+        ("8", "cheaper", 1_000_000, 100_000, -900_000, -900),
+        ("1", "dearer", 1_000_000, 1_500_000, 500_000, 500),
+        ("9", "dearer", 1_000_000, 1_101_000, 101_000, 101),
         ("2", "cheaper", 1_000_000, 900_000, -100_000, -100),
         ("3", "barred", 1_000_000, 1_000_000, 0, 0),
         ("5", "removed", 1_000_000, None, None, None),
