@@ -87,14 +87,7 @@ def import_rates(
         raise typer.BadParameter("--decimal is . or ,")
     mode = Mode.MERGE if merge else Mode.REMOVE if remove else Mode.REPLACE
     order = Order(mode, _time(effective) if effective else None)
-    found = open_sheet(
-        _bytes(file),
-        name=file.name,
-        encoding=encoding,
-        delimiter="\t" if delimiter == "\\t" else delimiter,
-        header=header,
-        table=sheet,
-    )
+    found = _open(file, encoding, delimiter, header=header, table=sheet, named=columns or [])
     mapping = _mapping(found, format_name, columns or [], decimal=decimal, zone=zone)
     with shell.reading() as session:
         known = find_tariff(session, tariff)
@@ -134,6 +127,22 @@ def import_rates(
         expected = None
     done = _store(shell, tariff, deck, order, file=file.name, expected=expected, quiet=as_json)
     tell_import(done, order, rows=len(deck), as_json=as_json)
+
+
+def _open(file: Path, encoding: str, delimiter: str, *, header: bool | None, table: str, named: Sequence[str]) -> Sheet:
+    """Read a file. Whoever names columns by words of its first line has seen that it is a header."""
+    data = _bytes(file)
+
+    def read(header: bool | None) -> Sheet:
+        mark = "\t" if delimiter == "\\t" else delimiter
+        return open_sheet(data, name=file.name, encoding=encoding, delimiter=mark, header=header, table=table)
+
+    found = read(header)
+    if not named or header is not None or found.header_line:
+        return found
+    headed = read(True)
+    names = {change.rpartition("=")[0].strip() for change in named}
+    return headed if names & {*headed.columns} - {*found.columns} else found
 
 
 def _bytes(file: Path) -> bytes:

@@ -79,6 +79,19 @@ def test_columns_are_named_by_hand(home: Home) -> None:
     assert bring(home, file, "--merge", "--remove").status == 2
 
 
+def test_a_header_in_unknown_words_is_one_where_its_columns_are_named(home: Home) -> None:
+    """Nobody says --header: who names `Vorwahl` has seen that the first line is one. Numbers alone do not say so."""
+    file = carrier(home, "Land;Vorwahl;Preis/Min\nDeutschland;0049;0,05\nFrankreich;0033;1,25\n")
+    words = ("--map", "Vorwahl=prefix", "--map", "Preis/Min=price", "--map", "Land=destination")
+    said = json.loads(bring(home, file, *words, "--dry-run", "--json").out)
+    assert (said["header_line"], said["rows"]) == (1, 2)
+    prices = {one["prefix"]: one["minute"] for one in said["changes"] if one["kind"] == "added"}
+    assert prices == {"49": "0.05", "33": "1.25"}
+    ran = bring(home, file, "--map", "2=prefix", "--map", "3=price", "--dry-run", "--json")
+    assert [bad["line"] for bad in json.loads(ran.out)["bad"]] == [1]
+    assert bring(home, file, *words, "--no-header").status == 2
+
+
 def test_bad_rows_go_into_a_file(home: Home) -> None:
     """--errors writes every bad row; the tariff is as before."""
     errors = home.folder / "bad.csv"
