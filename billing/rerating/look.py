@@ -37,6 +37,16 @@ class Looked:
     over: bool
 
 
+def now_of(session: Session, operation: str, now: datetime) -> datetime:
+    """Return what "until now" means for a run: the moment at which it was begun up to, where it has been, else `now`.
+
+    So the same words told twice are the same run, however much later.
+    """
+    run = session.exec(select(RerateRun).where(RerateRun.operation == operation)).one_or_none()
+    until = None if run is None else datetime.fromisoformat(run.selection["until"])
+    return until if run is not None and until is not None and until == run.created_at else now
+
+
 def start(
     session: Session,
     wanted: Selection,

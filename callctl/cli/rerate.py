@@ -16,7 +16,7 @@ from billing.errors import CreditUnavailable
 from billing.models import Beyond, RerateRun, RunStatus
 from billing.ports import Clock
 from billing.rerating.booking import OUTCOMES, Booked, Order, book_all
-from billing.rerating.look import Looked, drop, find_run, load_pricer, look_some, start
+from billing.rerating.look import Looked, drop, find_run, load_pricer, look_some, now_of, start
 from billing.rerating.pricer import WHY
 from billing.rerating.report import Report, in_words, list_runs, report
 from billing.rerating.selection import select_charges
@@ -79,7 +79,7 @@ def preview(
             wanted = select_charges(
                 session,
                 since=read_time(since, "--since"),
-                until=read_time(until, "--until") if until else now,
+                until=read_time(until, "--until") if until else now_of(session, chosen, now),
                 account=account or None,
                 subtree=subtree,
                 prefix=prefix,

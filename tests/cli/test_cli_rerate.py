@@ -86,6 +86,20 @@ def test_a_run_from_preview_to_undo(rated: Home) -> None:
     assert "late deck" in rated.ok("rerate", "list").out
 
 
+def test_up_to_now_is_the_same_run_when_it_is_told_again(rated: Home) -> None:
+    """Without --until it is up to the moment of the first time; a period that was named is another selection."""
+    words = ("rerate", "preview", "--since", "2026-03-01", "--reason", "late deck", "--id", "march")
+    told = rated.ok(*words, "--json").json
+    assert (told["charges"], told["status"]) == (1, "previewed")
+    assert rated.ok(*words, "--json").json == told
+    ran = rated.run(*words, "--until", "2026-03-02")
+    assert (ran.status, "another selection" in ran.err) == (1, True)
+    rated.ok(*words[:-1], "april", "--until", "2026-03-02")
+    ran = rated.run(*words[:-1], "april")
+    assert (ran.status, "another selection" in ran.err) == (1, True)
+    assert len(rated.ok("rerate", "list", "--json").json) == 2
+
+
 def test_what_takes_money_waits_for_the_credit_store(rated: Home) -> None:
     """Without the live store nothing can be set aside: a failure in a sentence, and nothing is booked."""
     with (shell := Shell(config=rated.config)).work() as session:

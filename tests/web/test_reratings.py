@@ -82,6 +82,17 @@ def test_the_same_form_twice_begins_one_run(desk: Visitor) -> None:
     assert len(desk.world.rows(RerateRun)) == 1
 
 
+def test_the_form_of_today_is_one_run_when_it_is_sent_again_later(desk: Visitor) -> None:
+    """Today is meant as far as it has gone the first time: a second later it is the same run; another day is not."""
+    today = desk.world.clock.now().date().isoformat()
+    first = begin(desk, until=today)
+    desk.world.clock.move(60)
+    again = begin(desk, until=today)
+    assert (again.status_code, again.headers["location"]) == (303, first.headers["location"])
+    assert begin(desk, until="2026-11-22").status_code == 422
+    assert len(desk.world.rows(RerateRun)) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "says"),
     [

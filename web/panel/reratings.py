@@ -18,7 +18,7 @@ from starlette.responses import Response
 from billing.errors import BillingError, Conflict
 from billing.models import Beyond, RerateRun, RunStatus, Tariff
 from billing.rerating.booking import OUTCOMES, Order
-from billing.rerating.look import drop, start
+from billing.rerating.look import drop, now_of, start
 from billing.rerating.pricer import WHY
 from billing.rerating.report import in_words, list_runs, report
 from billing.rerating.selection import select_charges
@@ -114,11 +114,12 @@ async def begin(
     def begin_run() -> int:
         with work(panel.engine) as session:
             now = panel.clock.now()
+            last = _day(form["until"]) + timedelta(days=1)
             wanted = select_charges(
                 session,
                 since=_day(form["since"]),
                 # The last day is meant whole, as far as it has gone.
-                until=min(_day(form["until"]) + timedelta(days=1), now),
+                until=now_of(session, form["operation"], now) if last > now else last,
                 account=form["account"] or None,
                 subtree=bool(subtree),
                 prefix=form["prefix"],
