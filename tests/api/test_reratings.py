@@ -66,6 +66,29 @@ def test_a_run_is_previewed_posted_and_undone(dearer: Program) -> None:
     assert len(dearer.world.rows(Correction)) == 2
 
 
+def test_a_record_says_what_it_costs_by_now_and_why(dearer: Program) -> None:
+    """What was charged and its reason stay; beside them stands each correction with its own, and what it comes to."""
+    (listed,) = dearer.get("/cdrs").json()["items"]
+    record = f"/cdrs/{listed['call_id']}"
+    (charge,) = dearer.get(record).json()["charges"]
+    assert (charge["amount"], charge["amount_now"], charge["corrections"]) == ("1.23", "1.23", [])
+    path = f"/reratings/{begin(dearer).json()['id']}"
+    for step in ("preview", "post"):
+        dearer.post(f"{path}/{step}")
+    (after,) = dearer.get(record).json()["charges"]
+    assert {key: after[key] for key in ("amount", "explanation")} == {
+        key: charge[key] for key in ("amount", "explanation")
+    }
+    (made,) = after["corrections"]
+    assert (after["amount_now"], made["before"], made["amount"], made["takes_back"]) == ("2.44", "1.23", "2.44", False)
+    assert made["reason"] == RUN["reason"]
+    assert "66 s at 2.2 per 60 s, in increments of 6 s: 2.42 EUR" in made["explanation"]
+    dearer.post(f"{path}/undo")
+    (undone,) = dearer.get(record).json()["charges"]
+    assert undone["amount_now"] == "1.23"
+    assert [(one["amount"], one["takes_back"]) for one in undone["corrections"]] == [("2.44", False), ("1.23", True)]
+
+
 def test_what_is_wrong_with_a_run_changes_nothing(dearer: Program, reseller: Program) -> None:
     """No reason, a period that is not over, another body under the key, a step at the wrong time, somebody below."""
     path = f"/reratings/{begin(dearer).json()['id']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
@@ -16,7 +17,8 @@ from starlette.responses import Response
 from billing import cdrs
 from billing.access import Reach
 from billing.errors import NotFound
-from billing.models import Account, Cdr, Charge
+from billing.models import Account, Cdr, Charge, Correction
+from billing.rerating.corrections import Corrected, corrections_of
 from billing.search import CdrFilter, Place, search_cdrs
 from billing.store import reading
 from billing.subtree import ids_within
@@ -61,6 +63,18 @@ class CdrShape(Shape):
     currency: MaybeCurrency
 
 
+class CorrectionShape(Shape):
+    """What a charge was made to cost later, and why. An undone correction has another one after it."""
+
+    at: Moment
+    before: Amount
+    amount: Amount
+    billed_s: int
+    takes_back: bool = Field(description="It takes back the correction before it.")
+    reason: str = Field(examples=["late deck"])
+    explanation: list[str] = Field(examples=[["Tariff retail, version 4, prefix 44 (United Kingdom)."]])
+
+
 class ChargeShape(Shape):
     """What one account in your sight paid for a call, and why."""
 
@@ -70,6 +84,8 @@ class ChargeShape(Shape):
     currency: str = Field(examples=["EUR"])
     billed_s: int
     explanation: list[str] = Field(examples=[["Tariff retail, version 3, prefix 44 (United Kingdom)."]])
+    amount_now: Amount = Field(description="After all its corrections; `amount` where there are none.")
+    corrections: list[CorrectionShape] = Field(description="In order; `amount` and `explanation` stay what they were.")
 
 
 class PricedCdrShape(CdrShape):
@@ -148,19 +164,12 @@ def get_cdr(request: Request, caller: Asking, call_id: CallId) -> PricedCdrShape
             raise NotFound(f"there is no record of the call {call_id!r}")
         seen = [charge for charge in charges if caller.reach.holds(session, charge.account_id)]
         names = _names(session, [cdr]) | _account_names(session, [charge.account_id for charge in seen])
+        corrected: defaultdict[int, list[Corrected]] = defaultdict(list)
+        for one in corrections_of(session, call_id):
+            corrected[one.correction.level].append(one)
         return PricedCdrShape(
             **shape_of(cdr, names).model_dump(),
-            charges=[
-                ChargeShape(
-                    account_id=charge.account_id,
-                    account=names.get(charge.account_id, ""),
-                    amount=amount(charge.amount_micros),
-                    currency=charge.currency,
-                    billed_s=charge.billed_s,
-                    explanation=_reasons(charge),
-                )
-                for charge in seen
-            ],
+            charges=[_charge(charge, names.get(charge.account_id, ""), corrected[charge.level]) for charge in seen],
         )
 
 
@@ -170,11 +179,36 @@ def shape_of(cdr: Cdr, names: dict[int, str]) -> CdrShape:
     return CdrShape(**facts, account=names.get(cdr.account_id or 0), cost=amount(cdr.cost_micros))
 
 
+def _charge(charge: Charge, account: str, corrected: Sequence[Corrected]) -> ChargeShape:
+    by_now = corrected[-1].correction.after_micros if corrected else charge.amount_micros
+    return ChargeShape(
+        account_id=charge.account_id,
+        account=account,
+        amount=amount(charge.amount_micros),
+        currency=charge.currency,
+        billed_s=charge.billed_s,
+        explanation=_reasons(charge),
+        amount_now=amount(by_now),
+        corrections=[
+            CorrectionShape(
+                at=one.correction.made_at,
+                before=amount(one.correction.before_micros),
+                amount=amount(one.correction.after_micros),
+                billed_s=one.correction.billed_s,
+                takes_back=one.correction.undoes_id is not None,
+                reason=one.run.reason,
+                explanation=_reasons(one.correction),
+            )
+            for one in corrected
+        ],
+    )
+
+
 def _in_sight(session: Session, reach: Reach, cdr: Cdr) -> bool:
     return reach.whole or (cdr.account_id is not None and reach.holds(session, cdr.account_id))
 
 
-def _reasons(charge: Charge) -> list[str]:
+def _reasons(charge: Charge | Correction) -> list[str]:
     try:
         return cdrs.explain(charge)
     except (RatingError, LookupError, TypeError, ValueError):
