@@ -280,7 +280,8 @@ class Terms:
 
     def _grow(self, level: Level, seconds: int, now: datetime, funds: tuple[int, ...] | None) -> Level:
         """Let bundles pay for all of `seconds`, as far as there are `funds` (micro-units of seconds) in each."""
-        needs_ms = max(level.paid(seconds, at).billed_ms for at in self._times())
+        reach_s = _beyond_free(level, seconds)
+        needs_ms = max(level.paid(reach_s, at).billed_ms for at in self._times())
         caps: list[int] = []
         first = True
         for number, bundle in enumerate(level.bundles):
@@ -313,7 +314,8 @@ class Terms:
 
     def _uses_ms(self, level: Level, seconds: int) -> tuple[int, ...]:
         first = len(level.mosts_ms) - len(level.bundles)
-        paid = [level.paid(seconds, at).uses_ms[first:] for at in self._times()]
+        reach_s = _beyond_free(level, seconds)
+        paid = [level.paid(reach_s, at).uses_ms[first:] for at in self._times()]
         return tuple(max(uses) for uses in zip(*paid, strict=True))
 
     def _shares(self, level: Level, seconds: int) -> Iterator[Share]:
@@ -343,6 +345,15 @@ class Terms:
 
     def _each(self) -> Iterator[tuple[Level, datetime | None]]:
         return ((level, at) for level in self.levels for at in self._times())
+
+
+def _beyond_free(level: Level, seconds: int) -> int:
+    """Return how far the bundles must reach for so much talk: to the increment after the free seconds, or further.
+
+    Free seconds use nothing, but whether a minimum charge is due for them depends on who would pay for what follows. So
+    a call that is not beyond them holds that increment.
+    """
+    return max(seconds, level.rate.conditions.free_s + 1) if level.rate.conditions.free_s and seconds > 0 else seconds
 
 
 def _charge(level: Level, talk_ms: int, answered_at: datetime) -> EndedCharge:

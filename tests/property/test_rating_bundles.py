@@ -130,9 +130,13 @@ def test_what_is_left_rounds_to_what_is_charged(rate: Rate, caps_ms: list[int], 
 
 @given(rates(), caps, seconds, answers)
 def test_the_uses_as_caps_price_the_same(rate: Rate, caps_ms: list[int], talked: int, at: datetime) -> None:
-    """A call that holds just what it needs of its bundles is priced as one that could use more."""
-    paid = pay(rate, talked * 1000, caps_ms, at)
-    assert pay(rate, talked * 1000, paid.uses_ms, at) == paid
+    """A call that holds just what it needs of its bundles is priced as one that could use more.
+
+    In its free seconds it uses nothing: the increment after them says who would pay, and what is held reaches to it.
+    """
+    reach_s = max(talked, rate.conditions.free_s + 1)
+    held_ms = pay(rate, reach_s * 1000, caps_ms, at).uses_ms
+    assert pay(rate, talked * 1000, held_ms, at) == pay(rate, talked * 1000, caps_ms, at)
 
 
 def test_worked_by_hand() -> None:

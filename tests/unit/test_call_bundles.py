@@ -15,7 +15,7 @@ from callctl.call import Call, HoldReplied, Input, Policy, Stage, Tick, step
 from callctl.recovery import rebuild
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, Direction
 from callctl.terms import Level, LevelBundle, Terms
-from rating.tariff import Band, Rate, Rounding, RoundingMode, Step, When
+from rating.tariff import Band, Conditions, Rate, Rounding, RoundingMode, Step, When
 
 OFFERED = datetime(2026, 1, 5, 17, 59, 50, tzinfo=UTC)
 POLICY = Policy(slice_s=60, renew_before_s=20, last_try_s=1, ring_s=90)
@@ -74,6 +74,26 @@ def test_the_bundle_is_asked_to_pay_for_all_of_the_first_slice() -> None:
     assert (charge.amount_micros, [use.amount_micros for use in charge.uses], charge.billed_s) == (0, [40 * SECOND], 40)
     assert charge.facts["bundles"] == [{"name": "Europe", "wallet_id": 71, "most_ms": 60_000, "used_ms": 40_000}]
     assert "40 s are paid by the bundle Europe." in explain(charge)
+
+
+def test_a_slice_of_free_seconds_asks_the_bundle_that_pays_for_what_follows() -> None:
+    """The first minute is free, 0.07 is the least of a charge in money: with a bundle nothing of it is due, nor needed.
+
+    What is held is the increment after the free minute; ended before it, the call used nothing and costs nothing.
+    """
+    free = replace(PLAIN, conditions=Conditions(free_s=60, min_charge=Decimal("0.07")))
+    played = Played(EUROPE, rate=free)
+    assert amounts(played.offered()) == [0, 10 * SECOND]
+    assert played.held() == [machine.Admit(60, 90)]
+    played.answered()
+    (charge,) = played.ended(5).charges
+    assert (charge.amount_micros, [use.amount_micros for use in charge.uses]) == (0, [0])
+
+    # The bundle has less than an increment: it pays for nothing, and the least charge is money, which is not there.
+    short = Played(EUROPE, rate=free)
+    short.offered()
+    assert short.short(0, 9 * SECOND)[-1] == machine.Refuse(machine.REFUSALS[HoldCode.NO_MONEY])
+    assert short.call.stage is Stage.ENDED
 
 
 def test_what_the_bundle_lacks_is_money_from_a_whole_increment_on() -> None:
