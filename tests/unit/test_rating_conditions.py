@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rating.errors import TariffError
+from rating.errors import AmountError, TariffError
+from rating.money import MOST_MICROS, check_size
 from rating.pricing import Line, afford, billable_ms, charged, closing, cost, cost_ms, longest, price
 from rating.tariff import (
     Band,
@@ -292,3 +293,38 @@ def test_the_fee_of_a_step_is_owed_once_where_the_band_changes_right_after_it() 
     bands = tuple(Band(When((1, 2, 3, 4, 5, 6, 7), *clock), steps) for clock in ((0, 8 * 3600), (8 * 3600, 0)))
     of = replace(rate((), bands_at=BandsAt.EACH_INCREMENT), bands=bands)
     assert cost(of, 12, datetime(2026, 11, 26, 7, 59, 49, tzinfo=UTC)) == (17_000_000, 12)
+
+
+# -- at the edges ------------------------------------------------------------------------------------------------------
+
+
+def test_as_many_seconds_are_afforded_as_are_asked_for() -> None:
+    """One of one, and no second more of thousands, where the money is there."""
+    assert [afford(rate(), 10**12, most) for most in (-1, 0, 1, 999, 1000, 5000)] == [0, 0, 1, 999, 1000, 5000]
+
+
+def test_free_seconds_cost_nothing_however_it_is_rounded() -> None:
+    """Not the smallest unit, where every fraction is rounded up."""
+    of = Rate("49", "Germany", Decimal(0), ONE, Rounding(RoundingMode.UP, 6), conditions=Conditions(free_s=30))
+    surcharged = replace(of, conditions=Conditions(free_s=30, max_charge=Decimal(5)))
+    for each in (of, surcharged):
+        assert [cost_ms(each, talk_ms)[0] for talk_ms in (1, 10_000, 30_000, 31_000)] == [0, 0, 0, 1_000_000]
+
+
+def test_the_largest_amount_is_allowed_in_both_directions() -> None:
+    """And one micro-unit more is told what the most is."""
+    check_size(MOST_MICROS)
+    check_size(-MOST_MICROS)
+    for beyond in (MOST_MICROS + 1, -MOST_MICROS - 1):
+        with pytest.raises(AmountError, match=r"^an amount is at most 9007199254\.740991 in size$"):
+            check_size(beyond)
+
+
+def test_a_rate_with_bands_needs_the_time_of_the_answer() -> None:
+    """The sentence is whole."""
+    day = Band(When(), ONE, Decimal(0))
+    of = replace(rate(), steps=(), bands=(day,))
+    with pytest.raises(
+        TariffError, match=r"^a rate with bands is priced by the time of the answer, and that is not known$"
+    ):
+        cost(of, 10)
