@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LONGEST_TALK_S = 240.0
+GOODBYE_S = 30.0
 
 
 class Happenings:
@@ -54,6 +55,12 @@ class Happenings:
         for _ in range(options.blocks):
             self._task_at(rng.uniform(1, options.over_s), self._block)
 
+    def say_goodbye(self) -> None:
+        """Let whoever is there still hang up in the next half minute: a call that only goes on shows nothing new."""
+        for call in self.world.switch.calls.values():
+            if call.stage != "over":
+                self.world.loop.later(self.rng.uniform(0.0, GOODBYE_S), self.world.switch.end, call, "caller")
+
     def _schedule_deaths(self) -> None:
         world, faults = self.world, self.world.faults
         for at_s, for_s in faults.deaths:
@@ -70,6 +77,9 @@ class Happenings:
         for at_s in faults.away:
             world.loop.later(at_s, self._cut_off, 6.0, False)
             world.loop.later(at_s + 4.0, self._cut_off, 12.0, True)
+        for at_s in faults.doubts:
+            world.loop.later(at_s, self._cut_off, 16.0, False)
+            world.loop.later(at_s + 2.0, self._cut_off, 8.0, True)
         for number, at_s in enumerate(faults.relays):
             act = self._freeze if number % 2 else self._cut_off
             world.loop.later(at_s, act, 9.0, True)
@@ -120,7 +130,7 @@ class Happenings:
             talks_s=min(max(rng.expovariate(1 / options.talk_s), 0.05), LONGEST_TALK_S)
             if rng.random() < 0.85
             else options.slice_s * 1.0,
-            hangs_up_s=rng.uniform(0.0, 2.0) if rng.random() < 0.12 else None,
+            hangs_up_s=rng.uniform(0.0, 2.0) if rng.random() < options.hasty else None,
             forks_s=rng.uniform(0.1, 3.0) if rng.random() < 0.1 else None,
         )
 

@@ -121,6 +121,9 @@ class SwitchLink:
         faults = self._faults()
         if self._rng.random() < faults.command_lost:
             return answer
+        lost = {"refuse": faults.refusal_lost, "limit": faults.limit_lost}.get(what.partition(" ")[0])
+        if lost and self._rng.random() < lost:
+            return answer
 
         def arrive() -> None:
             if not switch.up:

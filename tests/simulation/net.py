@@ -28,6 +28,8 @@ PREFIX = "sim"
 BORN_S = 1_772_442_000.0
 """What time it is for Redis when a seed begins."""
 Work = Callable[["Server"], Any]
+READS = {"exists", "get", "hget", "hgetall", "hmget", "mget", "scan", "smembers", "time", "zrange", "zscore"}
+"""Commands that change nothing."""
 
 
 REDIS_TIME = SimpleNamespace(time=lambda: 0.0)
@@ -47,6 +49,8 @@ class Server:
         self.runs = 1
         self.subscribers: list[PubSub] = []
         self.after: Callable[[], None] = lambda: None
+        self.changed = False
+        """Whether anything may be other than when `after` ran last."""
         self.fenced_scripts: set[str] = set()
         """The hashes of those that ask who leads."""
         self.fenced: Callable[[str], None] = lambda _what: None
@@ -59,12 +63,19 @@ class Server:
 
     def script(self, text: str, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Run a script."""
+        self.changed = True
         if text not in self._scripts:
             self._scripts[text] = self.client.register_script(text)
         return self._scripts[text](keys=keys, args=args)
 
+    def do(self, name: str, args: Sequence[Any], options: dict[str, Any]) -> Any:
+        """Carry out a plain command."""
+        self.changed = self.changed or name not in READS
+        return getattr(self.client, name)(*args, **options)
+
     def evaluate(self, words: Sequence[bytes]) -> Any:
         """Run a script that is known; one that changes a hold must have the right to."""
+        self.changed = True
         if words[0].decode() not in self.fenced_scripts:
             return self.client.execute_command("EVALSHA", *words)
         count = int(words[1])
@@ -120,6 +131,7 @@ class Server:
     def go_back(self, picture: dict[str, tuple[str, Any]]) -> None:
         """Start again with the data of an earlier moment."""
         self.runs += 1
+        self.changed = True
         self.client.flushdb()
         for key, (kind, value) in picture.items():
             match kind:
@@ -174,7 +186,7 @@ class SimulatedRedis:
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         def command(*args: Any, **options: Any) -> Awaitable[Any]:
-            return self.ask(lambda server: getattr(server.client, name)(*args, **options))
+            return self.ask(lambda server: server.do(name, args, options))
 
         return command
 
@@ -220,7 +232,9 @@ class SimulatedRedis:
         except RedisError as raised:
             result, error = None, raised
         self._tell_wakes(loop)
-        self.server.after()
+        if self.server.changed:
+            self.server.changed = False
+            self.server.after()
         if self.split or self.rng.random() < self.faults().reply_lost:
             return
         if error is not None:
@@ -304,7 +318,7 @@ class Pipe:
             if args and args[0] == "EVALSHA":
                 self.works.append(lambda server: server.evaluate(args[1:]))
                 return
-            self.works.append(lambda server: getattr(server.client, name)(*args, **options))
+            self.works.append(lambda server: server.do(name, args, options))
 
         return command
 

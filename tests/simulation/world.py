@@ -244,6 +244,7 @@ class World:
         self.split(False)
         self.redis_up(True)
         self.switch.come_back()
+        self.happenings.say_goodbye()
         deadline = self.loop.time() + LIVENESS_S
         while self._unrest():
             if self.loop.time() > deadline:
@@ -352,7 +353,7 @@ def _restless(options: Options) -> Callable[[float, float], bool]:
         *((0.0, 2.0), *faults.partitions, *faults.stalls, *faults.redis_down, *faults.sql_down, *faults.journal_broken),
         *faults.sql_full,
         *(*faults.deaths, *faults.stops, *faults.link_cuts, *faults.switch_restarts),
-        *(*faults.freezes, *faults.cut_off, *((at, 16.0) for at in (*faults.away, *faults.relays))),
+        *(*faults.freezes, *faults.cut_off, *((at, 18.0) for at in (*faults.away, *faults.relays, *faults.doubts))),
         *((at, 1.0) for at in faults.redis_emptied),
         *((at, 1.0) for at, _ in faults.redis_rewound),
         *((at, for_s) for at, for_s, _ in faults.failovers),
