@@ -206,8 +206,8 @@ def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int, theme: tuple[
         moneys = [7, 60, 400]
     elif {"adopted", "forgotten", "late", "untold"} & set(theme):
         moneys = [400]
-    most_calls = [None, None, 1, 3] if "refused" not in theme else [1, 2]
-    most_cps = [None, None, None, 1, 3]
+    most_calls: list[int | None] = [None, None, 1, 3] if "refused" not in theme else [1, 2]
+    most_cps: list[int | None] = [None, None, None, 1, 3]
     if "forgotten" in theme:
         most_calls, most_cps = [None], [None]
     elif "late" in theme:
