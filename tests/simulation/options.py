@@ -212,6 +212,8 @@ def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int, theme: tuple[
         most_calls, most_cps = [None], [None]
     elif "late" in theme:
         most_calls, most_cps = [1], [None]
+    elif {"refused", "died"} <= set(theme):
+        most_calls, most_cps = [2, 3], [None]
     plain = bool(PLAIN & set(theme))
     per_slice = max(
         int(max(step.price for rate in rates for step in rate.steps) * 1_000_000) * max(slice_s, 30) // 60, 1
@@ -298,7 +300,9 @@ def _faults(rng: Random, over_s: float, theme: tuple[str, ...]) -> Faults:
         journal_broken = tuple((at - 4.0, 4.5) for at, _ in deaths)
     elif "died" in theme:
         # What ended while nothing could be written is known to nobody else when its controller dies.
-        sql_down = ((rng.uniform(5.0, over_s - 20.0), 14.0),)
+        earliest_s = 5.0 if "deaths_after" not in theme else over_s / 2
+        latest_s = over_s - (20.0 if "deaths_after" not in theme else 18.0)
+        sql_down = ((rng.uniform(earliest_s, latest_s), 14.0),)
         journal_broken = sql_down if "journal_broken" in theme else ()
         deaths = tuple((at + 10.0, 2.0) for at, _ in sql_down)
     emptied = tuple(at for at, _ in moments("redis_emptied", 0.12, 1.0))
@@ -380,7 +384,8 @@ def _deaths_after(rng: Random, theme: tuple[str, ...]) -> tuple[tuple[str, int, 
     what = ["offer", "admit", "answered", "limit", "over", "over", "refuse"]
     if "refused" in theme:
         what = ["refuse", "refuse", "over"]
+    longest_s = 15.0 if "died" not in theme else 3.0
     return tuple(
-        (rng.choice(what), rng.randint(1, 8), rng.choice([0.0, 0.002, 0.02, 0.2, 2.0]), rng.uniform(0.1, 15.0))
+        (rng.choice(what), rng.randint(1, 8), rng.choice([0.0, 0.002, 0.02, 0.2, 2.0]), rng.uniform(0.1, longest_s))
         for _ in range(rng.choice([1, 2, 4]))
     )

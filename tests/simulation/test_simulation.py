@@ -48,7 +48,7 @@ def test_the_prover_catches_a_bug(bug: str) -> None:
 
 def test_a_failure_is_made_small() -> None:
     """What a failure does not need is cut, and the cuts make it fail again."""
-    options = draw(0)
+    options = draw(18)
 
     def breaks(tried: Options) -> bool:
         return tried.calls >= 4 and bool(tried.faults.deaths_after)

@@ -128,7 +128,8 @@ class World:
 
     def note(self, what: str) -> None:
         """Keep a line for whoever looks at a failure."""
-        self.trace.append(f"{self.loop.time():9.3f} {what}")
+        # Each process has a folder of its own, and a seed must read the same in all.
+        self.trace.append(f"{self.loop.time():9.3f} {what}".replace(f"{self.folder.path}/", ""))
 
     # -- the store -----------------------------------------------------------------------------------------------------
 
