@@ -139,7 +139,7 @@ def draw(seed: int) -> Options:
     elif "late" in theme or "died" in theme:
         slice_s = 5
     over_s = rng.choice([20.0, 45.0, 90.0]) if not {"two", "adopted"} & set(theme) else 90.0
-    if {"forgotten", "late", "died", "untold"} & set(theme):
+    if {"forgotten", "late", "died", "untold", "chained"} & set(theme):
         over_s = 45.0
     long = bool({"tight", "adopted", "grace", "untold", "hangups", "two"} & set(theme))
     rates = (_rate(rng, theme), _rate(rng, theme))
@@ -176,7 +176,9 @@ def draw(seed: int) -> Options:
 def _calls(rng: Random, theme: tuple[str, ...]) -> int:
     if "adopted" in theme:
         return 20
-    return 50 if {"two", "forgotten", "late", "died", "untold"} & set(theme) else rng.choice([16, 24, 36, 50])
+    return (
+        50 if {"two", "forgotten", "late", "died", "untold", "chained"} & set(theme) else rng.choice([16, 24, 36, 50])
+    )
 
 
 def _renewed_at(rng: Random, theme: tuple[str, ...]) -> float:
@@ -189,7 +191,7 @@ def _renewed_at(rng: Random, theme: tuple[str, ...]) -> float:
 def _rate(rng: Random, theme: tuple[str, ...]) -> Rate:
     price = Decimal(rng.choice(["0.60", "0.60", "0.0123", "1.00", "7", "0"][: 5 if "tight" in theme else 6]))
     per_s = 60
-    if "untold" in theme:  # a slice is not whole minutes
+    if {"untold", "chained"} & set(theme):  # a second more is a second dearer
         return Rate("49", "Germany", Decimal(0), (Step(0, Decimal("0.60"), per_s, 1),), Rounding())
     increment = rng.choice([1, 1, 6, 30, 60])
     steps = [Step(0, price, per_s, increment)]
@@ -220,13 +222,14 @@ def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int, theme: tuple[
     )
     made: list[AccountPlan] = []
     chain = rng.choice([0, 0, 1, 2, 3]) if not {"forgotten", "late", "untold"} & set(theme) else 0
+    chain = 3 if "chained" in theme else chain
     for depth in range(chain):
         credit = rng.choice([0, 0, per_slice * 3])
-        money = int(per_slice * rng.choice([3, 20, 200]))
+        money = int(per_slice * (rng.choice([3, 20, 200]) if "chained" not in theme else 2000))
         calls = rng.choice([None, None, 4])
         made.append(AccountPlan(f"reseller {depth}", "", depth - 1 if depth else None, money, credit, calls, None))
     for number in range(rng.choice([1, 2, 3]) if "tight" not in theme else 1):
-        parent = chain - 1 if chain and rng.random() < 0.7 else None
+        parent = chain - 1 if chain and (rng.random() < 0.7 or "chained" in theme) else None
         money = int(per_slice * rng.choice(moneys)) if parent is None else 0
         credit = int(per_slice * rng.choice([0, 0, 1.5, 10])) if parent is None else per_slice * rng.choice([2, 20])
         plan = AccountPlan(
@@ -256,7 +259,7 @@ THEMES: tuple[tuple[str, ...], ...] = (
     ("two", "away", "doubts"),
     ("deaths", "lost while dead", "tight"),
     ("messages",),
-    ("grace", "request_late", "reply_lost", "stalls"),
+    ("grace", "chained", "request_late"),
     ("event_lost", "record_lost", "switch_restarts", "skewed"),
     ("top_ups", "sql_error", "sql_unknown", "reply_lost"),
     ("two", "relays"),
@@ -266,7 +269,7 @@ THEMES: tuple[tuple[str, ...], ...] = (
     ("everything",),
 )
 """What surely comes, by seed in turn: a fault hides what another one would show, and every kind has its seeds."""
-PLAIN = {"tight", "adopted", "untold"}
+PLAIN = {"tight", "adopted", "untold", "chained"}
 """Themes in which the rate alone says what a call costs, and nothing but money limits it."""
 WILD = ("everything", "messages")
 
