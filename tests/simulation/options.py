@@ -268,7 +268,13 @@ THEMES: tuple[tuple[str, ...], ...] = (
     ("deaths_after", "refused", "died", "sql_down"),
     ("everything",),
 )
-"""What surely comes, by seed in turn: a fault hides what another one would show, and every kind has its seeds."""
+"""What surely comes, by seed in turn: a fault hides what another one would show, and every kind has its seeds.
+
+A word is the name of a fault, or one of these. tight: little money; lost: Redis goes back to less than it had; two: two
+controllers; adopted: who takes over must renew at once; died: a death while SQL is away; forgotten: a refusal that the
+switch did not hear, then a death; late: few channels, short calls, impatient callers; untold: calls end with a switch
+that has not heard of their limit; chained: three resellers, whose wallets are asked one after the other.
+"""
 PLAIN = {"tight", "adopted", "untold", "chained"}
 """Themes in which the rate alone says what a call costs, and nothing but money limits it."""
 WILD = ("everything", "messages")
