@@ -47,7 +47,9 @@ class Folder:
 
     def _before(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if self.full() and statement.startswith(("INSERT", "UPDATE", "DELETE")):
-            raise OperationalError(statement, {}, sqlite3.OperationalError("database or disk is full"))
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise OperationalError(statement, {}, error)
 
     def close(self) -> None:
         """Remove it all."""
