@@ -166,9 +166,9 @@ class Customers:
                 for plan_id, _, used_ms in charge.facts.get("counts", ()):
                     counted[plan_id, charge.account_id] += used_ms
             self._carried(store, record)
-            if record.reason == "no_margin" and self._earns(record.account_id or 0):
+            if record.reason == "no_margin" and all(self._earns(record.account_id or 0)):
                 raise Broken("margin", f"call {record.call_id} was refused, though it earns enough")
-            if record.disposition == "answered" and not self._earns(record.account_id or 0):
+            if record.disposition == "answered" and not any(self._earns(record.account_id or 0)):
                 raise Broken("margin", f"call {record.call_id} was let through, though it earns too little")
         kept = {
             (plan, account): ms
@@ -183,20 +183,21 @@ class Customers:
         if (asked[0] if asked else None) != due:
             raise Broken("carrier", f"call {record.call_id} costs us {due}, {asked} is kept")
 
-    def _earns(self, account_id: int) -> bool:
-        """Return whether a customer's calls earn what they must, short and long ones."""
+    def _earns(self, account_id: int) -> list[bool]:
+        """Return for each tier a customer may be in whether its calls earn what they must, short and long ones."""
         least, chain = (
             self.options.trade.least_percent,
             [one for one in self.chains.values() if one[0].account_id == account_id],
         )
         if least is None or self.carried is None or not chain:
-            return True
+            return [True]
         bought = chain[0][1].rate if len(chain[0]) > 1 else self.carried
-        for seconds in (60, 3600):
-            income = exact(chain[0][0].rate, seconds)
-            if income - exact(bought, seconds) < income * Fraction(least, 100):
-                return False
-        return True
+        found = []
+        for pays in [part for _, part in chain[0][0].tiers] or [Fraction(1)]:
+            incomes = {seconds: exact(chain[0][0].rate, seconds) * pays for seconds in (60, 3600)}
+            short = (income - exact(bought, s) < income * Fraction(least, 100) for s, income in incomes.items())
+            found.append(not any(short))
+        return found
 
     def pay_in(self, account_id: int, amount_micros: int, operation: str) -> topups.TopUp | None:
         """Top up an account."""
