@@ -68,7 +68,6 @@ class Call:
     """Talk time that the hold pays for."""
     told_s: int = 0
     """Talk time that the switch has let it have, as far as it said; 0: whatever is granted."""
-    told_before_s: int = 0
     wanted_s: int = 0
     """The talk time of the hold asked for and not yet answered; 0 where none is under way."""
     asked: Terms | None = None
@@ -440,7 +439,6 @@ def _extended(call: Call, wanted: int, *, mono: float, policy: Policy) -> list[E
     full = not call.short
     call.day_spent = call.day_spent and not full
     call.granted_s, call.exhausted, call.warned = max(call.granted_s, wanted), not full, False
-    call.told_before_s, call.told_s = call.told_s, call.granted_s
     call.wake_mono = _next_try(call, mono, policy)
     return [SetLimit(max(call.granted_s - _talked(call, mono), 0.1))]
 
@@ -471,10 +469,11 @@ def _talked(call: Call, mono: float) -> float:
 
 
 def _commanded(call: Call, given: Commanded) -> list[Effect]:
-    if isinstance(given.effect, SetLimit) and given.outcome is not Outcome.DONE and call.told_before_s:
-        call.told_s = call.told_before_s
     match given.outcome:
         case Outcome.DONE:
+            if isinstance(given.effect, SetLimit):
+                # Only now: where the call vanishes while the command is on its way, nobody can say that it was heard.
+                call.told_s = call.granted_s
             return []
         case Outcome.GONE | Outcome.UNKNOWN:
             # Its end may be on the way; if not, the comparison with the switch finds out. Never guessed here.

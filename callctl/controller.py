@@ -292,7 +292,7 @@ class Controller:
         finally:
             self._busy.discard(call.call_id)
 
-    async def _carry_out(  # noqa: C901, PLR0912 - one case for each effect
+    async def _carry_out(  # noqa: C901 - one case for each effect
         self, call: Call, effect: machine.Effect
     ) -> None:
         switch = self.switches[call.switch]
@@ -316,8 +316,7 @@ class Controller:
                 outcome = await switch.set_limit(call.call_id, left_s)
                 if outcome is Outcome.UNKNOWN:
                     self.watch.untold.add(call.call_id)
-                if outcome is not Outcome.DONE:
-                    call.inbox.insert(0, Commanded(effect, outcome))
+                call.inbox.insert(0, Commanded(effect, outcome))
             case machine.Warn():
                 await switch.warn(call.call_id)
             case machine.HangUp():

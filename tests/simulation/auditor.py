@@ -29,8 +29,6 @@ CAME_S = 2.5
 """Money that came so shortly before a call was cut may have come too late."""
 LOST_S = 1.0
 """So long after Redis lost something may an answer from before be on its way."""
-ANSWERED_S = 2.1
-"""So long is the answer to a command waited for."""
 MENDED_S = 12.0
 """So long after a loss the holds may take to come back."""
 TOLD_S = 0.25
@@ -395,9 +393,7 @@ class Auditor:
         # What it was let in with is paid for and told: an estimate goes so far at least, as long as the call did.
         least_ms = min(truth[2], ((call.grant_s or 0.0) - self.options.grace_s) * 1000) - 2000
         low = record.talk_ms < least_ms and record.answered_at == truth[0] and not self.lost_s
-        # Known, and told in docs/simulation.md: a limit that is on its way counts until the switch answers.
-        on_its_way = 0.0 <= call.looked_s - call.limit_asked_s < ANSWERED_S
-        if (record.talk_ms > most_ms and not on_its_way) or low:
+        if record.talk_ms > most_ms or low:
             raise Broken("estimate", f"call {call.call_id} talked {truth[2]} ms, was estimated at {record.talk_ms}")
 
     def _clipped(self, call: SimulatedCall, record: Cdr) -> None:

@@ -175,11 +175,6 @@ class SwitchLink:
                 self._switch.limit(call, left_s)
             return Outcome.DONE
 
-        call, now_s = self._switch.calls.get(call_id), self._loop.time()
-        if call is not None and call.answered_s is not None:
-            total_s = now_s - call.answered_s + (left_s or 0.0)
-            if total_s > call.most_asked_s + 0.5:  # the same limit told again comes to the same, nearly
-                call.most_asked_s, call.limit_asked_s = total_s, now_s
         return await self._command(f"limit {left_s}", call_id, act)
 
     async def warn(self, call_id: str) -> Outcome:
@@ -220,8 +215,6 @@ class SwitchLink:
     async def record_of(self, call_id: str) -> SwitchRecord | None:
         def ask() -> SwitchRecord | None:
             call = self._switch.calls.get(call_id)
-            if call is not None:
-                call.looked_s = self._loop.time()
             return call.record if call is not None and call.stage == "over" else None
 
         found: SwitchRecord | None = await self._question(ask)

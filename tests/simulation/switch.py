@@ -61,12 +61,6 @@ class SimulatedCall:
     keeps_record: bool = True
     answer_told: bool = False
     hangup_told: bool = False
-    limit_asked_s: float = float("-inf")
-    """When a controller last sent a longer limit for it."""
-    looked_s: float = float("-inf")
-    """When a controller last asked for its record."""
-    most_asked_s: float = 0.0
-    """The longest talk time a controller ever sent, heard or not."""
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     limit_timer: asyncio.TimerHandle | None = None
 

@@ -137,6 +137,19 @@ def test_time_that_the_switch_was_never_told_of_is_not_estimated() -> None:
     assert end.at == T0 + timedelta(seconds=60)
 
 
+def test_a_limit_on_its_way_is_estimated_once_the_switch_has_taken_it() -> None:
+    """Until then nobody can say that it was heard: the switch may be gone."""
+    played = Played()
+    played.talking()
+    played.give(Tick(), at_s=40)
+    (limit,) = played.give(HoldReplied(Held()))
+    assert isinstance(limit, SetLimit)
+    late = T0 + timedelta(hours=1)
+    assert end_of_vanished(played.call, None, now=late).at == T0 + timedelta(seconds=60)
+    assert played.give(Commanded(limit, Outcome.DONE)) == []
+    assert end_of_vanished(played.call, None, now=late).at == T0 + timedelta(seconds=120)
+
+
 def test_a_switch_whose_clock_is_ahead_ends_no_call_before_its_answer() -> None:
     """Whatever our own clock says, an estimate is never shorter than nothing."""
     call = known("a:1")
