@@ -45,7 +45,7 @@ RATES = (
     Rate("3110", "Number of ours", Decimal(0), BY_SECOND, ROUNDING),
 )
 RING_S = 4
-POOL = 30
+POOL = 60
 
 
 @dataclass(frozen=True, slots=True)
