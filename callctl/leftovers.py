@@ -19,6 +19,7 @@ from billing.errors import BillingError, CreditUnavailable
 from billing.ports import Clock
 from billing.store import work
 from callctl.journal import Entry, Journal, JournalBroken
+from callctl.settler import shares_of
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class Leftovers:
     async def _some(self, journal: Journal, waiting: Mapping[str, Entry]) -> list[str]:
         """Write what may be written; return which calls are done with, or left to who leads next."""
         try:
-            free = [call_id for call_id in waiting if await self._is_free(call_id)]
+            free = [call_id for call_id, entry in waiting.items() if await self._is_free(entry.ended)]
         except CreditUnavailable:
             return []
         done: list[str] = []
@@ -73,10 +74,14 @@ class Leftovers:
             log.info("leftovers_settled", calls=len(done))
         return done
 
-    async def _is_free(self, call_id: str) -> bool:
-        """Tell whether nobody has the call in hand: a finished hold waits for this very record."""
-        hold = await self._credit.find_hold(call_id)
-        return hold is None or hold.finished
+    async def _is_free(self, ended: EndedCall) -> bool:
+        """Tell whether nobody has the call in hand.
+
+        The finished hold of a call that costs something waits for this very record. Beside one that cost nothing it is
+        another's: who leads has let the call in after all, and its record, with its price, is on the way.
+        """
+        hold = await self._credit.find_hold(ended.call_id)
+        return hold is None or (hold.finished and any(share.amount_micros for share in shares_of(ended)))
 
     async def _written(self, calls: Sequence[EndedCall]) -> list[str]:
         """Return which of them are in SQL. One that cannot be booked stays in the journal: who leads next parks it."""

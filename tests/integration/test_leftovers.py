@@ -128,6 +128,24 @@ async def test_a_call_that_somebody_holds_is_left_to_them(house: House) -> None:
     assert records(house)["fake:8"].reason == "no_money"
 
 
+async def test_a_call_that_was_let_in_after_all_keeps_its_price(house: House) -> None:
+    """It has ended for who leads, and its record is on the way: the refusal of before must not stand in its place."""
+    account = house.account("100", "5")
+    await outbox.sync_all(house.engine, house.credit)
+    await written_down(house, [refused("fake:7", account), refused("fake:8", account)])
+    now_ms = to_ms(CLOCK.now())
+    with reading(house.engine) as session:
+        held = [Share(accounts.find_account(session, str(account)).wallet_id, account, 40_000)]
+    await house.credit.hold("fake:8", held, now_ms=now_ms, deadline_ms=now_ms + 60_000, facts="{}")
+    assert await house.credit.finish("fake:8", held, now_ms=now_ms)
+    settling = asyncio.ensure_future(of(house).settle())
+    await until_recorded(house, "fake:7")
+    await asyncio.sleep(0.4)
+    assert "fake:8" not in records(house)
+    settling.cancel()
+    await asyncio.wait({settling})
+
+
 async def test_nothing_is_written_while_an_offer_may_still_be_open(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
