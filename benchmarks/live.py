@@ -22,6 +22,7 @@ import uvloop
 from pydantic import SecretStr
 from sqlalchemy.engine import Engine
 
+from benchmarks.lateness import Lateness
 from billing.credit.live import LiveCalls
 from billing.credit.store import CreditStore
 from billing.ports import SystemClock, SystemIds
@@ -29,7 +30,6 @@ from billing.settings import AsteriskSettings, ControlSettings
 from callctl.controller import Controller
 from callctl.journal import Journal
 from callctl.simulator.asterisk import SimulatedAsterisk
-from callctl.simulator.channels import Channel
 from callctl.simulator.plans import CallPlan
 from callctl.switches.asterisk import AsteriskSwitch
 
@@ -50,22 +50,6 @@ class Load:
     def lead_s(self) -> float:
         """How long before the end of a slice the next is due."""
         return self.slice_s / 3
-
-
-class Lateness:
-    """Notes how late each new limit of a talking call comes, against the old one."""
-
-    def __init__(self, lead_s: float) -> None:
-        self.late_s: list[float] = []
-        plain = Channel.set_timeout
-
-        def noted(channel: Channel, loop: asyncio.AbstractEventLoop, left_s: float) -> None:
-            left = channel.left_s(loop)
-            if left is not None and left_s > left > 0:
-                self.late_s.append(lead_s - left)
-            plain(channel, loop, left_s)
-
-        Channel.set_timeout = noted  # type: ignore[method-assign, assignment] # the simulator's own, watched
 
 
 def _serve(pipe: Connection, load: Load) -> None:

@@ -31,6 +31,7 @@ import uvloop
 from sqlalchemy.engine import Engine
 from sqlmodel import col, func, select
 
+from benchmarks.lateness import Lateness
 from billing import accounts, books, tariffs, topups
 from billing.credit.embedded import start_embedded
 from billing.credit.live import LiveCalls
@@ -39,7 +40,6 @@ from billing.models import AccountKind, Cdr, IdentityKind
 from billing.ports import SystemClock
 from billing.store import migrate, open_store, reading, work
 from callctl.simulator.asterisk import SimulatedAsterisk
-from callctl.simulator.channels import Channel
 from callctl.simulator.plans import CallPlan
 from rating.tariff import Rate, Rounding, Step
 
@@ -60,26 +60,6 @@ name = "sim"
 port = {port}
 secret = "simulated"
 """
-
-
-class Lateness:
-    """Notes how late each new limit of a talking call comes, against the old one."""
-
-    def __init__(self, lead_s: float) -> None:
-        self.late_s: list[float] = []
-        plain = Channel.set_timeout
-
-        def noted(channel: Channel, loop: asyncio.AbstractEventLoop, left_s: float) -> None:
-            left = channel.left_s(loop)
-            if left is not None and left_s > left > 0:
-                self.late_s.append(lead_s - left)
-            plain(channel, loop, left_s)
-
-        Channel.set_timeout = noted  # type: ignore[method-assign, assignment] # the simulator's own, watched
-
-    def clear(self) -> None:
-        """Forget what was noted so far."""
-        self.late_s.clear()
 
 
 def _fill(engine: Engine) -> None:
