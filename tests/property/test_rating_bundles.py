@@ -109,14 +109,20 @@ def test_more_talk_never_costs_less_of_either(
 def test_what_can_be_afforded_is_exactly_what_is_paid_for(  # noqa: PLR0917 - what Hypothesis draws
     rate: Rate, caps_ms: list[int], funds: int, most_s: int, at: datetime, percent: str
 ) -> None:
-    """price(afford(m)) ≤ m < price(afford(m) + 1 second), with bundles and a discount; without, as `pricing` says."""
+    """price(afford(m)) ≤ m < price(afford(m) + 1 second), with bundles and a discount; without, as `pricing` says.
+
+    Where the tariff cuts a call at its highest charge, m is no more than that.
+    """
     cheaper = scaled(rate, less(Decimal(percent)))
     able = afford(cheaper, funds, caps_ms, most_s, at)
     assert 0 <= able <= most_s
-    assert pay(cheaper, able * 1000, caps_ms, at).micros <= funds
-    cuts = cheaper.conditions.max_charge is not None and cheaper.conditions.max_charge_then is ThenWhat.DISCONNECT
-    if able < most_s and not cuts:
-        assert pay(cheaper, (able + 1) * 1000, caps_ms, at).micros > funds
+    most, scale = cheaper.conditions.max_charge, 10**cheaper.rounding.decimals
+    reaches = funds
+    if most is not None and cheaper.conditions.max_charge_then is ThenWhat.DISCONNECT:
+        reaches = min(funds, int(most * scale) * 10**6 // scale)
+    assert pay(cheaper, able * 1000, caps_ms, at).micros <= reaches
+    if able < most_s:
+        assert pay(cheaper, (able + 1) * 1000, caps_ms, at).micros > reaches
     assert afford(cheaper, funds, (), most_s, at) == afford_money(cheaper, funds, most_s, at)
 
 

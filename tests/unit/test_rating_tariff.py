@@ -6,7 +6,7 @@ import copy
 import json
 import pickle
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from rating.errors import TariffError
 from rating.pricing import cost
 from rating.tariff import Rate, Rounding, RoundingMode, Step, Surcharge, When, check
+from rating.terms import terms_of
 
 RATE = Rate(
     prefix="4930",
@@ -245,3 +246,34 @@ def test_bad_facts_are_refused_with_their_place(path: str, value: object, place:
     with pytest.raises(TariffError) as refused:
         Rate.from_facts(altered(path, value, BANDS))
     assert str(refused.value).startswith(f"{place}: ")
+
+
+def test_the_same_price_under_another_prefix_keeps_all_that_it_says() -> None:
+    """Only prefix and destination are others; what was worked out for the one is not worked out again."""
+    rate = replace(Rate.from_facts(BANDS), barred=True)
+    under = rate.under("44", "UK")
+    assert under == replace(rate, prefix="44", destination="UK")
+    assert under.terms is None
+    worked_out = terms_of(rate)
+    assert rate.under("44", "UK").terms is worked_out
+
+
+NEW_YEAR, LATER = datetime(2027, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)
+MOMENT = timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "holds"),
+    [
+        (None, None, [True, True, True, True]),
+        (NEW_YEAR, None, [False, True, True, True]),
+        (None, LATER, [True, True, True, False]),
+        (NEW_YEAR, LATER, [False, True, True, False]),
+    ],
+)
+def test_a_rate_is_in_force_from_its_first_moment_until_before_its_last(
+    since: datetime | None, until: datetime | None, holds: list[bool]
+) -> None:
+    """A rate without dates always is."""
+    rate = replace(RATE, effective_at=since, expires_at=until)
+    assert [rate.holds_at(at) for at in (NEW_YEAR - MOMENT, NEW_YEAR, LATER - MOMENT, LATER)] == holds
