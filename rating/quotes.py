@@ -14,18 +14,20 @@ as they are, down to the millisecond, unless the tariff says how to round them (
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from rating.dialects import rate_of
 from rating.errors import AmountError, RatingError, TariffError
 from rating.facts import FACTS_VERSION
-from rating.money import MICROS, MOST_MICROS, format_amount
+from rating.money import DECIMALS, MOST_MICROS, format_amount
 from rating.parts import Durations, Outside, Seconds
 from rating.pricing import afford, billable_ms, closing, cost_ms, seconds_of
 from rating.tariff import MOST_DECIMALS, MOST_SECONDS, Rate
 
 _MOST_MS_DECIMALS = 3
+_MICRO = Decimal(1).scaleb(-DECIMALS)
+_MOST_FUNDS = Decimal(MOST_MICROS).scaleb(-DECIMALS)
 
 
 def answer(question: Any) -> dict[str, Any]:
@@ -115,6 +117,7 @@ def _funds(question: dict[str, Any]) -> int:
         funds = Decimal(_text(question, "funds"))
     except ArithmeticError as error:
         raise AmountError("funds: expected a plain decimal in a string") from error
-    if not funds.is_finite() or abs(funds) * MICROS > MOST_MICROS:
-        raise AmountError(f"funds: expected at most {format_amount(MOST_MICROS)}")
-    return int((funds * MICROS).to_integral_value("ROUND_FLOOR"))
+    # To compare and to quantize is exact for any digits and any exponent; a product would be rounded, or overflow.
+    if not funds.is_finite() or funds.copy_abs() > _MOST_FUNDS:
+        raise AmountError(f"funds: expected at most {_MOST_FUNDS}")
+    return int(funds.quantize(_MICRO, ROUND_FLOOR).scaleb(DECIMALS))
