@@ -16,12 +16,14 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 from rating.bands import DAY_S
 from rating.decks import own
 from rating.decks.prefixes import write_prefix
 from rating.decks.workbook import NotASheet
 from rating.dialects import cgrates
+from rating.dialects.columns import money
 from rating.errors import TariffError
 from rating.parts import Band, Conditions, Outside, When
 from rating.tariff import Rate, find_fault
@@ -113,7 +115,7 @@ def sheet_rows(plan: Plan, name: str) -> tuple[list[int], list[list[str]]]:
     return lines, rows
 
 
-_Told = list[tuple[Row, Timing | None, int]]
+_Told = list[tuple[Row, Timing | None, Decimal]]
 
 
 def _told(plan: Plan, name: str) -> Iterator[tuple[int, str, _Told]]:
@@ -121,16 +123,16 @@ def _told(plan: Plan, name: str) -> Iterator[tuple[int, str, _Told]]:
     by_tag: dict[str, list[tuple[int, Row]]] = {}
     for line, row in plan.files["DestinationRates"]:
         by_tag.setdefault(_tag(row), []).append((line, row))
-    uses: list[tuple[str, Timing | None, int]] = [(tag, None, 0) for tag in by_tag]
+    uses: list[tuple[str, Timing | None, Decimal]] = [(tag, None, Decimal(0)) for tag in by_tag]
     if plan.plans:
         timings = {_tag(row): (line, row) for line, row in plan.files.get("Timings", [])}
         uses = []
         for line, row in plan.files["RatingPlans"]:
             if _tag(row) == name:
                 try:
-                    weight = int(float(row.get("Weight") or 0))
-                    uses.append((row.get("DestinationRatesId", ""), _timing(row.get("TimingTag", ""), timings), weight))
-                except (ValueError, TariffError) as error:
+                    timing, weight = _timing(row.get("TimingTag", ""), timings), money(row, "Weight")
+                    uses.append((row.get("DestinationRatesId", ""), timing, weight))
+                except TariffError as error:
                     plan.bad.append((line, "RatingPlans", str(error)))
     found: dict[str, tuple[int, _Told]] = {}
     for tag, timing, weight in uses:
@@ -149,15 +151,23 @@ def _timing(tag: str, timings: dict[str, tuple[int, Row]]) -> Timing | None:
     for column in ("Years", "Months", "MonthDays"):
         if row.get(column, _ANY) not in {_ANY, ""}:
             raise TariffError(f"the timing {tag[:40]} names {column}, which a band cannot tell")
-    days = row.get("WeekDays", _ANY)
-    numbers = _WEEK if days in {_ANY, ""} else tuple(sorted(int(day) or 7 for day in days.split(";")))
-    hours, minutes, seconds = (int(part) for part in (row.get("Time") or "00:00:00").split(":"))
+    days, time = row.get("WeekDays", _ANY), row.get("Time") or "00:00:00"
+    try:
+        numbers = _WEEK if days in {_ANY, ""} else tuple(sorted(int(day) or 7 for day in days.split(";")))
+        hours, minutes, seconds = (int(part) for part in time.split(":"))
+    except ValueError as error:
+        told = f"expected days such as 1;2;3 and a time such as 08:00:00, found {days[:40]!r} and {time[:40]!r}"
+        raise TariffError(f"the timing {tag[:40]}: {told}") from error
     return Timing(numbers, hours * 3600 + minutes * 60 + seconds)
+
+
+_Made = tuple[Rate, Timing, Decimal]
+"""A rate, from when on and how heavily it holds."""
 
 
 def _rate(plan: Plan, line: int, destination: str, told: _Told, rates: dict[str, list[Row]]) -> Rate | None:
     """Return what a destination costs, with bands where its timings differ; None where that cannot be told."""
-    made: list[tuple[Rate, Timing, int]] = []
+    made: list[_Made] = []
     for row, timing, weight in told:
         tag = row.get("RatesTag", "")
         try:
@@ -171,6 +181,10 @@ def _rate(plan: Plan, line: int, destination: str, told: _Told, rates: dict[str,
     if len({(timing, weight) for _, timing, weight in made}) < len(made):
         plan.bad.append((line, "DestinationRates", f"{destination} has two rates for the same times"))
         return None
+    if len({(one.rounding, one.conditions) for one, _, _ in made}) > 1:
+        differ = "rates that round in different ways, or have different highest costs"
+        plan.bad.append((line, "DestinationRates", f"{destination} has {differ}"))
+        return None
     rate = made[0][0] if len(made) == 1 and made[0][1] == Timing(_WEEK, 0) else _banded(made)
     rate = replace(rate, destination="")
     fault = find_fault(rate)
@@ -180,7 +194,7 @@ def _rate(plan: Plan, line: int, destination: str, told: _Told, rates: dict[str,
     return rate
 
 
-def _banded(made: Sequence[tuple[Rate, Timing, int]]) -> Rate:
+def _banded(made: Sequence[_Made]) -> Rate:
     """Lay the timings out day by day; days that are laid out alike become one band."""
     spans: dict[tuple[int, int, int], list[int]] = {}
     for day in _WEEK:
@@ -194,12 +208,10 @@ def _banded(made: Sequence[tuple[Rate, Timing, int]]) -> Rate:
         for (begin_s, end_s, number), days in spans.items()
     )
     first = made[0][0]
-    if any((rate.rounding, rate.conditions) != (first.rounding, first.conditions) for rate, _, _ in made):
-        raise NotASheet("rates of one destination round in different ways, or have different highest costs")
     conditions: Conditions = replace(first.conditions, outside=Outside.CLOSED)
     return replace(first, steps=(), bands=bands, connect_fee=first.connect_fee, conditions=conditions)
 
 
-def _holding(made: Sequence[tuple[Rate, Timing, int]], day: int, at_s: int) -> int | None:
+def _holding(made: Sequence[_Made], day: int, at_s: int) -> int | None:
     begun = [number for number, (_, timing, _) in enumerate(made) if day in timing.days and timing.begin_s <= at_s]
     return max(begun, key=lambda number: (made[number][2], made[number][1].begin_s), default=None)

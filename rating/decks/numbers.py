@@ -77,7 +77,7 @@ def plain_number(text: str, decimal: str, *, is_sure: bool = False) -> tuple[str
         return text.replace(other, "").replace(decimal, "."), "thousands"
     if _SPACED.fullmatch(text) is not None and other not in text:
         return _SPACES.sub("", text).replace(decimal, "."), "thousands"
-    if decimal == "," and "." not in text and text.count(",") == 1:
+    if decimal == "," and "." not in text and PRICE.fullmatch(text.replace(",", ".")) is not None:
         return text.replace(",", "."), "decimal commas"
     return text, ""
 

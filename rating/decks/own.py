@@ -78,6 +78,10 @@ _DEMANDS = {
     "cover ": "must cover ",
     "begin ": "must begin ",
 }
+_PRICE_BESIDE_BANDS = {
+    "begin": "is missing: `outside` says that it holds where no band does",
+    "hold": "holds beside bands only where `outside` says `base`",
+}
 _BAND = re.compile(r"bands\.([0-9]+)")
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -248,6 +252,9 @@ def _increment(cells: Mapping[str, str]) -> Seconds:
 
 def _in_words(fault: Fault, column: str) -> str:
     """Say what is wrong in a cell, and where in it: the first band and the first step are number 1."""
+    if column == "price" and fault.where == "steps":
+        # The steps of a price are in order by themselves: only beside bands there are none, or some too many.
+        return _PRICE_BESIDE_BANDS["begin" if fault.reason.startswith("begin") else "hold"]
     reason = _BAND.sub(lambda found: f"band {int(found.group(1)) + 1}", fault.reason)
     for states, demands in _DEMANDS.items():
         if reason.startswith(states):

@@ -72,7 +72,10 @@ def _read_part(text: str, international: str, code: str, whats: list[str]) -> li
     span = _RANGE.fullmatch(_SPACING.sub("", plain))
     if span is not None:
         whats.append("ranges")
-        return [code + prefix for prefix in _span(_cut(span[1], international, whats), span[2], text)]
+        first, last = _cut(span[1], international, whats), span[2]
+        if len(last) == len(span[1]) and span[1] != first:
+            last = last.removeprefix(international)
+        return [code + prefix for prefix in _span(first, last, text)]
     closed = _SPACING.sub("", plain)
     if closed != plain and _DIGITS.fullmatch(closed):
         whats.append("spaces")

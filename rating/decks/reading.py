@@ -102,7 +102,7 @@ class _Reading:
 
     def missing(self) -> bool:
         """Say what the file lacks as a whole."""
-        line, fields = max(self.sheet.header_line, 1), self.mapping.fields
+        line, fields, before = max(self.sheet.header_line, 1), self.mapping.fields, len(self.bad)
         if not self.sheet.columns:
             return True
         if not any(fields):
@@ -121,7 +121,7 @@ class _Reading:
         has_price = price in fields or (self.mapping.format == OWN and {"steps", "bands"} & set(fields))
         if self.prices and not has_price:
             self.bad.append(BadRow(line, price, "the column is missing"))
-        return any(row.line == line for row in self.bad)
+        return len(self.bad) > before
 
     def name(self, field: str) -> str:
         """Return what the file calls a field."""

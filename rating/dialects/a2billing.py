@@ -55,9 +55,11 @@ def flat_steps(per_min: Decimal, first_s: int, block_s: int, grace_s: int = 0) -
         return opened(blocks(0, 0, per_min, block_s, Decimal(0)), first_s, grace_s)
     # The first multiple after the first block is nearer than a block.
     next_s = (first_s // block_s + 1) * block_s - first_s
-    steps = [Step(0, per_min, 60, first_s), Step(first_s, per_min, 60, next_s)]
-    if next_s != block_s:
-        steps.append(Step(first_s + next_s, per_min, 60, block_s))
+    steps = [
+        Step(0, per_min, 60, first_s),
+        Step(first_s, per_min, 60, next_s),
+        Step(first_s + next_s, per_min, 60, block_s),
+    ]
     return opened(steps, first_s, grace_s)
 
 
@@ -76,7 +78,7 @@ def _steps(row: Mapping[str, Any], grace_s: int) -> tuple[Step, ...]:
         steps += blocks(begin_s, length_s, charge, cycle_block_s, money(row, f"stepcharge{cycle}"))
         begin_s += length_s
     steps += blocks(begin_s, 0, per_min, block_s or 1, Decimal(0))
-    return opened(steps, first_s, grace_s) if max(first_s, grace_s) > 1 else tuple(steps)
+    return opened(steps, first_s, grace_s) if first_s > 1 or grace_s else tuple(steps)
 
 
 def _refuse(row: Mapping[str, Any]) -> None:

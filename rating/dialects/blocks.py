@@ -31,17 +31,17 @@ def opened(steps: list[Step], first_s: int, grace_s: int = 0) -> tuple[Step, ...
     All that is charged until then becomes one increment. Prices are exact, however it falls.
     """
     least_s = max(first_s, grace_s + 1)
-    at_s, number, parts = 0, 0, Decimal(0)
-    entered = -1
-    while at_s < least_s:
-        while number + 1 < len(steps) and steps[number + 1].from_s <= at_s:
-            number += 1
-        step = steps[number]
-        for reached in steps[entered + 1 : number + 1]:
-            parts += reached.fee * _MINUTE_S
-        entered = number
-        parts += step.price * int(step.increment_s) * _MINUTE_S / step.per_s
-        at_s += int(step.increment_s)
+    at_s, parts = 0, Decimal(0)
+    for number, step in enumerate(steps):
+        if at_s >= least_s:
+            break
+        parts += step.fee * _MINUTE_S
+        until_s = min(least_s, steps[number + 1].from_s) if number + 1 < len(steps) else least_s
+        if at_s < until_s:
+            increment_s = int(step.increment_s)
+            count = -((at_s - until_s) // increment_s)
+            parts += count * step.price * increment_s * _MINUTE_S / step.per_s
+            at_s += count * increment_s
     paid_s = at_s - grace_s
     first = Step(0, parts, _MINUTE_S * paid_s, paid_s)
     return (first, *_rest(steps, at_s, grace_s))

@@ -48,6 +48,11 @@ settings.register_profile(
     "mutants", max_examples=25, derandomize=True, database=None, deadline=None, phases=(Phase.explicit, Phase.generate)
 )
 settings.load_profile("mutants")
+
+
+def pytest_collection_modifyitems(items):
+    # Quick tests first: the first one that notices a mistake is the last one that is run.
+    items.sort(key=lambda item: "tests/property/" in item.nodeid)
 """
 EXAMPLES = re.compile(r"max_examples=[0-9]+")
 BULK_CALLS = "4000"
@@ -61,7 +66,8 @@ timeout = 120
 
 def tests_of_rating() -> list[Path]:
     """Return the tests that need nothing but rating."""
-    return sorted([*ROOT.glob("tests/unit/test_rating_*.py"), *ROOT.glob("tests/property/test_rating_*.py")])
+    tiers = (ROOT / "tests" / tier for tier in ("unit", "property"))
+    return sorted(path for tier in tiers for kind in ("rating", "decks") for path in tier.glob(f"test_{kind}*.py"))
 
 
 def lay_out(folder: Path, modules: list[str]) -> None:

@@ -102,7 +102,7 @@ CYCLES = {
         "disconnectcharge_after": st.sampled_from([0, 1, 60]),
         "additional_block_charge": PRICES,
         "additional_block_charge_time": st.sampled_from([0, 0, 45]),
-        "additional_grace": st.sampled_from([0, 0, 0, 5, 50]),
+        "additional_grace": st.sampled_from([0, 0, 0, 1, 5, 50]),
         "minimal_cost": st.one_of(st.just(Decimal(0)), PRICES),
         **CYCLES,
     }),

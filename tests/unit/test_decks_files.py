@@ -17,10 +17,10 @@ from rating.decks.changes import Mode
 from rating.decks.deck import Deck
 from rating.decks.mapping import guess_mapping, mapped
 from rating.decks.reading import guess, read_deck
-from rating.decks.sheet import Sheet, open_sheet
+from rating.decks.sheet import open_sheet
 from rating.errors import TariffError
-from rating.pricing import cost, price
-from rating.tariff import Rate, Rounding, RoundingMode, Step
+from rating.pricing import cost
+from rating.tariff import Rounding, RoundingMode, Step
 
 ROUNDING = Rounding(RoundingMode.UP, 4)
 PLAIN = "prefix,destination,price\n49,Zürich,0.5\n"
@@ -444,74 +444,6 @@ def test_what_a_rate_cannot_say_is_bad() -> None:
     assert [(row.line, row.column) for row in read(yeti).bad] == [(2, "attempt_fee")]
     a2b = b"dialprefix,rateinitial,rounding_calltime,rounding_threshold\n49,1,5,3\n"
     assert [(row.line, row.column) for row in read(a2b).bad] == [(2, "rounding_calltime")]
-
-
-DESTINATIONS = "#Id,Prefix\nDST_DE,+49\nDST_DE,4915\nDST_UK,44\n"
-RATES = (
-    "#Id,ConnectFee,Rate,RateUnit,RateIncrement,GroupIntervalStart\n"
-    "RT_40,0.8,0.4,60s,30s,0s\nRT_40,0,0.2,60s,10s,60s\n\nRT_10,0.2,0.1,60s,60s,0s\n"
-)
-DESTINATION_RATES = (
-    "#Id,DestinationId,RatesTag,RoundingMethod,RoundingDecimals,MaxCost,MaxCostStrategy\n"
-    "DR_40,DST_DE,RT_40,*up,4,0,\nDR_10,DST_DE,RT_10,*up,4,0,\nDR_UK,DST_UK,RT_10,*up,4,0.62,*disconnect\n"
-)
-RATING_PLANS = (
-    "#Id,DestinationRatesId,TimingTag,Weight\nRP,DR_40,PEAK,10\nRP,DR_10,EVENING,10\nRP,DR_10,MORNING,10\n"
-    "RP,DR_10,WEEKEND,10\nRP,DR_UK,*any,10\nOTHER,DR_UK,*any,10\n"
-)
-TIMINGS = (
-    "#Tag,Years,Months,MonthDays,WeekDays,Time\nPEAK,*any,*any,*any,1;2;3;4;5,08:00:00\n"
-    "MORNING,*any,*any,*any,1;2;3;4;5,00:00:00\nEVENING,*any,*any,*any,1;2;3;4;5,19:00:00\n"
-    "WEEKEND,*any,*any,*any,6;7,00:00:00\n"
-)
-
-
-def cgrates(**changes: str) -> dict[str, Any]:
-    """Return the files of a plan."""
-    files = {
-        "Destinations": DESTINATIONS, "Rates": RATES, "DestinationRates": DESTINATION_RATES,
-        "RatingPlans": RATING_PLANS, "Timings": TIMINGS, **changes,
-    }  # fmt: skip
-    return {f"{name}.csv": text for name, text in files.items() if text}
-
-
-def by_prefix(sheet: Sheet) -> dict[str, Rate]:
-    """Return the rates of a sheet."""
-    deck = read_deck(sheet, guess(sheet), rounding=Rounding(decimals=0))
-    assert deck.bad == ()
-    return {rate.prefix: rate for rate in deck.rates}
-
-
-def test_a_plan_of_cgrates_is_read_from_its_files() -> None:
-    """Destinations, rates with two groups, timings: Monday at 10 at the peak, at 20 and on Sunday not; by hand."""
-    sheet = open_sheet(archive(**cgrates()))
-    assert (sheet.kind, sheet.table, sheet.tables) == ("cgrates", "RP", ("RP", "OTHER"))
-    rates = by_prefix(sheet)
-    assert sorted(rates) == ["44", "49", "4915"]
-    # 90 s at the peak: 0.80 + 2 × 0.20 (30 s at 0.40 a minute) + 3 × (10 s at 0.20 a minute) = 1.30.
-    assert price(rates["49"], 90, at=datetime(2026, 11, 23, 10, tzinfo=UTC)).cost_micros == 1_300_000
-    # Off the peak: 0.20 + 2 minutes at 0.10.
-    for at in (datetime(2026, 11, 23, 20, tzinfo=UTC), datetime(2026, 11, 22, 10, tzinfo=UTC)):
-        assert price(rates["4915"], 90, at=at).cost_micros == 400_000
-    assert rates["44"].conditions.max_charge == Decimal("0.62")
-    assert sorted(by_prefix(open_sheet(archive(**cgrates()), table="OTHER"))) == ["44"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"Rates": ""}, "neither a workbook nor a plan"),
-        ({"Timings": TIMINGS.replace("*any,1;2", "1,1;2", 1)}, "names MonthDays"),
-        ({"RatingPlans": RATING_PLANS.replace("PEAK", "LUNCH")}, "no timing LUNCH"),
-        ({"DestinationRates": DESTINATION_RATES.replace("RT_40", "RT_99")}, "no rate RT_99"),
-        ({"RatingPlans": ""}, "two rates for the same times"),
-        ({"Rates": RATES.replace("0.4,60s", "-1,60s")}, "Rate"),
-    ],
-)
-def test_a_plan_that_cannot_be_told_is_refused(changes: dict[str, str], told: str) -> None:
-    """With the file and the reason; nothing of it is imported."""
-    deck = read(archive(**cgrates(**changes)))
-    assert told in " ".join(row.reason for row in deck.bad)
 
 
 def test_one_file_of_destination_rates_is_enough_for_a_table() -> None:
