@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 
 from billing import audit, blocks
 from billing import limits as rules
-from billing.accounts import checked, checked_name, tariff_for
+from billing.accounts import checked, checked_name, shown_value, tariff_for
 from billing.catalogue import bump_catalogue
 from billing.errors import Conflict, NotFound, Refused
 from billing.low_balance import watch_account
@@ -158,19 +158,34 @@ def add_identities(
     now: datetime,
 ) -> None:
     """Let calls with these identities be paid by this account. Raises `NotFound`, `Conflict`, `Refused`."""
+    caller_of_calls(session, account_id, within=within)
+    wanted = checked(session, identities)
+    keep_identities(session, account_id, wanted, actor=actor, now=now)
+
+
+def caller_of_calls(session: Session, account_id: int, *, within: int | None) -> Account:
+    """Return an account that may be given identities, locked. Raises `NotFound`, `Refused`."""
     account = lock_account(session, account_id, within=within)
     if account.kind is AccountKind.OPERATOR or account.status is AccountStatus.CLOSED:
         raise Refused(f"{account.name!r} makes no calls")
+    return account
+
+
+def keep_identities(
+    session: Session, account_id: int, wanted: Sequence[tuple[IdentityKind, str]], *, actor: str, now: datetime
+) -> list[Identity]:
+    """Write identities that were checked for a locked account. Raises `Conflict`, `Refused`."""
     before = _in_use(session, account_id)
-    wanted = checked(session, identities)
     if len(before) + len(wanted) > MOST_IDENTITIES:
         raise Refused(f"an account has up to {MOST_IDENTITIES} identities")
+    made = [Identity(account_id=account_id, kind=kind, value=value, made_at=now) for kind, value in wanted]
     try:
-        session.add_all(Identity(account_id=account_id, kind=kind, value=value) for kind, value in wanted)
+        session.add_all(made)
         session.flush()
     except IntegrityError as error:
         raise Conflict("one of these identities has just been taken") from error
     _told(session, account_id, before, actor=actor, now=now)
+    return made
 
 
 def free_identity(
@@ -188,13 +203,15 @@ def free_identity(
     before = _in_use(session, account_id)
     kept = rules.checked_identity(kind, value)
     if f"{kind.value}:{kept}" not in before:
-        raise NotFound(f"the account has no {kind.value} {value[:40]!r}")
+        named = "PIN of this number" if kind is IdentityKind.PIN else f"{kind.value} {value[:40]!r}"
+        raise NotFound(f"the account has no {named}")
+    is_it = col(Identity.id) == int(kept) if kind is IdentityKind.PIN else col(Identity.value) == kept
     session.execute(
         update(Identity)
         .where(
             col(Identity.account_id) == account_id,
             col(Identity.kind) == kind,
-            col(Identity.value) == kept,
+            is_it,
             col(Identity.freed_at).is_(None),
         )
         .values(freed_at=now)
@@ -267,7 +284,7 @@ def _facts(account: Account) -> dict[str, Any]:
 
 def _in_use(session: Session, account_id: int) -> list[str]:
     asked = select(Identity).where(Identity.account_id == account_id, col(Identity.freed_at).is_(None))
-    return [f"{row.kind.value}:{row.value}" for row in session.exec(asked.order_by(col(Identity.id)))]
+    return [f"{row.kind.value}:{shown_value(row)}" for row in session.exec(asked.order_by(col(Identity.id)))]
 
 
 def _told(session: Session, account_id: int, before: list[str], *, actor: str, now: datetime) -> None:

@@ -71,8 +71,11 @@ class AccountView:
     low_balance_micros: int | None
     clear_balance_micros: int | None
     identities: tuple[tuple[IdentityKind, str], ...]
+    """In the order in which they were given. The value of a PIN is its number, never its digest."""
     created_at: datetime
     parent_id: int | None
+    pins: tuple[tuple[str, datetime], ...] = ()
+    """When its PINs were made, by their numbers."""
 
 
 def add_operator(session: Session, *, name: str, currency: str, actor: str, now: datetime) -> Account:
@@ -238,7 +241,9 @@ def _add(
         session.flush()
         account_id = id_of(account)
         session.add_all(Wallet(account_id=account_id, kind=kind, currency=account.currency) for kind in wallets)
-        session.add_all(Identity(account_id=account_id, kind=kind, value=value) for kind, value in identities)
+        session.add_all(
+            Identity(account_id=account_id, kind=kind, value=value, made_at=now) for kind, value in identities
+        )
         session.flush()
     except IntegrityError as error:
         # The checks before found nothing, so another unit of work was faster.
@@ -332,6 +337,8 @@ def owners_above(session: Session, above: Account, within: int | None) -> set[in
 
 def checked(session: Session, identities: Sequence[tuple[IdentityKind, str]]) -> list[tuple[IdentityKind, str]]:
     """Return identities in the form in which they are kept. Raises `Conflict` where one is in use, `Refused`."""
+    if any(kind is IdentityKind.PIN for kind, _ in identities):
+        raise Refused("a PIN is made for an account that is there, by itself: nobody brings its digest")
     wanted = [(kind, rules.checked_identity(kind, value)) for kind, value in identities]
     for kind, value in wanted:
         taken = select(Identity.id).where(
@@ -342,6 +349,11 @@ def checked(session: Session, identities: Sequence[tuple[IdentityKind, str]]) ->
     if len(set(wanted)) < len(wanted):
         raise Conflict("an identity is given twice")
     return wanted
+
+
+def shown_value(identity: Identity) -> str:
+    """Return by what people know an identity: of a PIN the number of its row, since nobody has the PIN itself."""
+    return str(identity.id) if identity.kind is IdentityKind.PIN else identity.value
 
 
 def views_of(session: Session, accounts: Sequence[Account]) -> list[AccountView]:
@@ -358,10 +370,13 @@ def views_of(session: Session, accounts: Sequence[Account]) -> list[AccountView]
     parents = dict(session.exec(select(Account.id, Account.name).where(col(Account.id).in_(parent_ids))).all())
     tariffs = dict(session.exec(select(Tariff.id, Tariff.name)).all())
     identities: dict[int, list[tuple[IdentityKind, str]]] = {}
+    pins: dict[int, list[tuple[str, datetime]]] = {}
     rows = select(Identity).where(col(Identity.account_id).in_(ids), col(Identity.freed_at).is_(None))
     rows = rows.order_by(col(Identity.id))
     for row in session.exec(rows).all():
-        identities.setdefault(row.account_id, []).append((row.kind, row.value))
+        identities.setdefault(row.account_id, []).append((row.kind, shown_value(row)))
+        if row.kind is IdentityKind.PIN and row.made_at is not None:
+            pins.setdefault(row.account_id, []).append((shown_value(row), row.made_at))
     return [
         AccountView(
             id=account_id,
@@ -388,6 +403,7 @@ def views_of(session: Session, accounts: Sequence[Account]) -> list[AccountView]
             low_balance_micros=account.low_balance_micros,
             clear_balance_micros=account.clear_balance_micros,
             identities=tuple(identities.get(account_id, ())),
+            pins=tuple(pins.get(account_id, ())),
             created_at=account.created_at,
             parent_id=account.parent_id,
         )

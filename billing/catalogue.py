@@ -168,10 +168,11 @@ def load_catalogue(
     previous: Catalogue | None = None,
     *,
     rates: Callable[[Session, Tariff], Rates] | None = None,
+    pins: bool = False,
 ) -> Catalogue:
     """Read everything; the tariffs that have not changed since `previous` are taken from there.
 
-    `rates` says where those of a tariff are found, if not in memory.
+    `rates` says where those of a tariff are found, if not in memory; `pins`, whether a PIN names a payer here.
     The version is read first: what changes meanwhile is at worst read early, and loaded again with the next version.
     """
     version = catalogue_version(session)
@@ -179,7 +180,7 @@ def load_catalogue(
     chains: dict[tuple[IdentityKind, str], tuple[Party, ...]] = {}
     for identity in session.exec(select(Identity).where(col(Identity.freed_at).is_(None))):
         chain = _chain(identity.account_id, parties, parents)
-        if chain:
+        if chain and (pins or identity.kind is not IdentityKind.PIN):
             chains[identity.kind, identity.value] = chain
     known = previous.tariffs if previous else {}
     return Catalogue(

@@ -30,6 +30,7 @@ _HOURS = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))? )?([0-2][0-9]):([0-5][0-9])-
 _PREFIX = re.compile(r"[0-9]{1,32}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,2}")
 _NUMBER = re.compile(r"[0-9A-Za-z_]{1,64}")
+_ROW = re.compile(r"[1-9][0-9]{0,17}")
 _SOCKET = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):[0-9]{1,5}")
 
 
@@ -132,6 +133,10 @@ def checked_identity(kind: IdentityKind, value: str) -> str:
             if not _NUMBER.fullmatch(number):
                 raise Refused(f"a number is digits, with or without a plus, not {value[:40]!r}")
             return number
+        case IdentityKind.PIN:
+            if not _ROW.fullmatch(value):
+                raise Refused("a PIN is named by its number in the account's list, and never by what is typed")
+            return value
         case _:
             if ":" in value:
                 raise Refused("an account code or a user has no colon: it would be taken for another kind of identity")

@@ -33,6 +33,8 @@ _SHOWN = 60
 LEAST_TOKEN = 32
 """Characters of a token that a switch shows: nobody guesses so many."""
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
+_PIN_SECRET = re.compile(r"([A-Za-z0-9_.-]{32,200})?")
+"""Characters that mean nothing to the dialplans in which it stands as well."""
 _TWICE = "expected a name that no other switch has"
 
 
@@ -167,6 +169,30 @@ class VoucherSettings(Section):
     key_file: Path = Path("var/voucher.key")
 
 
+def _plain_or_none(secret: SecretStr) -> SecretStr:
+    if not _PIN_SECRET.fullmatch(secret.get_secret_value()):
+        raise ValueError("too short, or more than plain characters")
+    return secret
+
+
+class PinSettings(Section):
+    """PINs that callers type. Without a `secret`, the same as in the switches' dialplans, there are none.
+
+    Who tries PINs that nobody has is not listened to for `pause_s` after `tries` of them within `window_s`; so many as
+    `warn_at` from all sources together are told to people.
+    """
+
+    secret: Annotated[SecretStr, AfterValidator(_plain_or_none)] = Field(
+        default=SecretStr(""), description="text of 32 to 200 letters, digits, ., - and _"
+    )
+    digits: int = Field(default=10, ge=8, le=20)
+    """How many digits a PIN has that is not wished for."""
+    tries: int = Field(default=5, ge=1, le=100)
+    window_s: float = Field(default=600.0, gt=0)
+    pause_s: float = Field(default=900.0, gt=0)
+    warn_at: int = Field(default=100, ge=1, le=100_000)
+
+
 class AsteriskSettings(Section):
     """One Asterisk, reached by AMI."""
 
@@ -202,6 +228,7 @@ class Settings(Section):
     books: BooksSettings = BooksSettings()
     control: ControlSettings = ControlSettings()
     vouchers: VoucherSettings = VoucherSettings()
+    pins: PinSettings = PinSettings()
     asterisk: tuple[AsteriskSettings, ...] = ()
     freeswitch: tuple[FreeswitchSettings, ...] = ()
 

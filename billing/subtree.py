@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from billing.accounts import AccountView, find_account, views_of
 from billing.errors import NotFound
-from billing.models import Account, AccountKind, AccountStatus, Identity
+from billing.models import Account, AccountKind, AccountStatus, Identity, IdentityKind
 
 MOST_LEVELS = 64
 """A tree is never deeper; a walk that gets here goes in a circle."""
@@ -93,7 +93,11 @@ def list_within(
 def _matches(wanted: str) -> Any:
     text = wanted.translate(_LIKE_SPECIAL)
     known = select(Identity.account_id).where(
-        and_(col(Identity.freed_at).is_(None), col(Identity.value).like(f"{text}%", escape="\\"))
+        and_(
+            col(Identity.freed_at).is_(None),
+            col(Identity.kind) != IdentityKind.PIN,
+            col(Identity.value).like(f"{text}%", escape="\\"),
+        )
     )
     found: list[Any] = [col(Account.name).ilike(f"%{text}%", escape="\\"), col(Account.id).in_(known)]
     if re.fullmatch(r"[0-9]{1,18}", wanted):

@@ -49,6 +49,9 @@ def payers(catalogue: Catalogue, offer: CallOffered) -> tuple[Party, ...] | None
     kind, told, value = offer.account_code.partition(":")
     if not told:
         return catalogue.chain(IdentityKind.ACCOUNT_CODE, offer.account_code) if offer.account_code else None
+    if kind == IdentityKind.PIN:
+        # Behind the digest the dialplan may name the source, for the brake on guessing.
+        return catalogue.chain(IdentityKind.PIN, value.partition("@")[0])
     known = BY_WORD.get(kind)
     if known is None:
         return None

@@ -202,4 +202,5 @@ def make_controller(
         listener=listener,
         leads=leads,
         lost=lost,
+        pins=settings.pins,
     )

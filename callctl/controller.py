@@ -27,15 +27,16 @@ from billing.credit.live import LiveCalls
 from billing.credit.store import CreditStore, Held, HoldCode, NotHeld
 from billing.errors import BillingError, CreditUnavailable
 from billing.ports import Clock, Ids, to_ms
-from billing.settings import ControlSettings
+from billing.settings import ControlSettings, PinSettings
 from callctl import call as machine
 from callctl import refusals
-from callctl.admission import Refused, decide, dialled
+from callctl.admission import Refused, dialled
 from callctl.alarms import Alarms
 from callctl.board import Board
 from callctl.call import Call, Commanded, HoldReplied, Input, Policy, Stage, Tick, step
 from callctl.journal import Journal
 from callctl.news import Listener, NewsKind, Reporter
+from callctl.pins import PinBrake
 from callctl.records import refused_offer_record
 from callctl.restore import Restorer
 from callctl.settler import Settler
@@ -64,6 +65,7 @@ DOUBT_S = 0.1
 END_TRIES = 20
 """How often a loop is told to end before we go without it."""
 
+NO_PINS = PinSettings()
 REMEMBERED = 100_000
 """How many ended calls are remembered, so that a late or doubled event does not open one again."""
 
@@ -85,6 +87,7 @@ class Controller:
         listener: Listener | None = None,
         leads: Callable[[], bool] = lambda: True,
         lost: Callable[[], bool] = lambda: False,
+        pins: PinSettings = NO_PINS,
     ) -> None:
         self.switches = {switch.name: switch for switch in switches}
         self.leads, self.lost = leads, lost
@@ -116,6 +119,7 @@ class Controller:
         """Set while new calls may be admitted."""
         self.restorer = Restorer(self)
         self.upkeep = Upkeep(self)
+        self.brake = PinBrake(pins, clock, lambda guesses: self._spawn(self.upkeep.tell_of(guesses)))
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -214,7 +218,7 @@ class Controller:
         if self.catalogue is None or not self.ready:
             await self._refuse(offer, Refused(refusals.UNAVAILABLE))
             return
-        terms = decide(self.catalogue, offer, ring_s=self.policy.ring_s)
+        terms = self.brake.decide(self.catalogue, offer, ring_s=self.policy.ring_s)
         if isinstance(terms, Refused):
             await self._refuse(offer, terms)
             return

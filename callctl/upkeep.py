@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from billing import outbox
 from billing.catalogue import Catalogue, catalogue_version, load_catalogue
@@ -20,6 +21,7 @@ from billing.store import reading
 from callctl import memory
 from callctl.call import HangupAsked, MoneyGrew
 from callctl.journal import JournalBroken
+from callctl.pins import Guesses, alert_people
 
 if TYPE_CHECKING:
     from callctl.controller import Controller
@@ -70,7 +72,15 @@ class Upkeep:
 
     def _load_catalogue(self) -> Catalogue:
         with reading(self._its.engine) as session:
-            return load_catalogue(session, self._its.catalogue)
+            return load_catalogue(session, self._its.catalogue, pins=self._its.brake.on)
+
+    async def tell_of(self, guesses: Guesses) -> None:
+        """Raise an alert of PINs that are being guessed; the log has told of them already."""
+        its = self._its
+        try:
+            await asyncio.to_thread(alert_people, its.engine, guesses, now=its.clock.now())
+        except SQLAlchemyError as error:
+            log.warning("alert_not_raised", error=type(error).__name__)
 
     async def drain_outbox(self) -> None:
         """Tell the credit store of every posting that others have made."""

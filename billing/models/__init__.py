@@ -40,6 +40,9 @@ from billing.models.fraud import (
     FraudRule,
     RiskyRange,
 )
+from billing.models.pins import (
+    PinMiss,
+)
 from billing.models.plans import (
     AccountDiscount,
     AccountRate,
@@ -158,6 +161,7 @@ __all__ = [
     "MonthUsage",
     "Operation",
     "OutboxRow",
+    "PinMiss",
     "Posting",
     "RateRow",
     "RateTerms",

@@ -58,6 +58,8 @@ class IdentityKind(StrEnum):
     """A network; of several that hold an address the smallest one counts."""
     CALLER_NUMBER = "caller_number"
     DID = "did"
+    PIN = "pin"
+    """What a caller types. The store has its keyed digest only (`billing.pins`); people see the number of its row."""
 
 
 class WalletKind(StrEnum):
@@ -139,6 +141,7 @@ class Identity(SQLModel, table=True):
     account_id: int = Field(sa_column=row_of("account.id", index=True))
     kind: IdentityKind = Field(sa_column=Column(word_of(IdentityKind), nullable=False))
     value: str = Field(max_length=100)
+    made_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     freed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 

@@ -16,7 +16,7 @@ from rating.money import format_amount, parse_amount
 
 NONE = "none"
 """Takes a limit away."""
-KINDS = ", ".join(kind.value for kind in IdentityKind)
+KINDS = ", ".join(kind.value for kind in IdentityKind if kind is not IdentityKind.PIN)
 
 Mode = Annotated[
     BillingMode | None,
@@ -65,6 +65,8 @@ def read_identities(given: Sequence[str] | None, option: str) -> list[tuple[Iden
         kind, told, value = text.partition(":")
         if not told or kind not in set(IdentityKind):
             raise typer.BadParameter(f"expected KIND:VALUE, a kind being one of {KINDS}", param_hint=option)
+        if kind == IdentityKind.PIN and option == "--identity":
+            raise typer.BadParameter("a PIN is made, and shown once, by `callctl pin add`", param_hint=option)
         found.append((IdentityKind(kind), value))
     return found
 
@@ -136,6 +138,7 @@ def facts(account: AccountView) -> dict[str, Any]:
         "low_balance": amount(account.low_balance_micros),
         "clear_balance": amount(account.clear_balance_micros),
         "identities": [{"kind": kind.value, "value": value} for kind, value in account.identities],
+        "pins": [{"number": number, "made_at": moment(made_at)} for number, made_at in account.pins],
         "created_at": moment(account.created_at),
     }
 

@@ -70,6 +70,7 @@ def reconcile(
         raise typer.BadParameter("--yes goes with --settle-missing", param_hint="--yes")
     shell = shell_of(ctx)
     zoned = zone_of(zone)
+    settings = shell.settings()
     asked = Asked(
         switch=switch,
         files=files_of(paths or []),
@@ -82,8 +83,8 @@ def reconcile(
         outside=outside,
         most=most,
         settle=settle,
+        pins=bool(settings.pins.secret.get_secret_value()),
     )
-    settings = shell.settings()
     engine = shell.engine(settings)
     try:
         outcome, records = compare(shell, settings, engine, asked, quiet=as_json)
@@ -144,6 +145,8 @@ class Asked:
     outside: bool
     most: int
     settle: bool
+    pins: bool
+    """Whether a PIN names a payer here."""
 
 
 @dataclass(slots=True)
@@ -152,13 +155,14 @@ class Estimates:
 
     engine: Engine
     switch: str
+    pins: bool = False
     _catalogue: list[Catalogue] = field(default_factory=list)
 
     def price(self, call: SwitchCall) -> Priced | Worth:
         """Price a call, or say why not."""
         if not self._catalogue:
             with reading(self.engine) as session:
-                self._catalogue.append(load_catalogue(session))
+                self._catalogue.append(load_catalogue(session, pins=self.pins))
         return price(self.switch, call, self._catalogue[0])
 
     def __call__(self, call: SwitchCall) -> Worth:
@@ -203,7 +207,7 @@ def take(
     engine: Engine, scratch: Scratch, scope: Scope, asked: Asked, done: Reading
 ) -> tuple[Outcome, list[EndedCall]]:
     """Take the findings as they come: the first to be shown, the rest only counted, what can be settled priced."""
-    estimates = Estimates(engine, asked.switch)
+    estimates = Estimates(engine, asked.switch, pins=asked.pins)
     shown: list[Finding] = []
     records: list[EndedCall] = []
     with reading(engine) as session:

@@ -22,7 +22,7 @@ from billing.credit.live import HangupRequest, LiveCalls
 from billing.credit.store import CreditStore, connect
 from billing.models import AccountKind, Cdr, IdentityKind
 from billing.ports import SystemClock, SystemIds
-from billing.settings import ControlSettings
+from billing.settings import ControlSettings, PinSettings
 from billing.store import migrate, open_store, reading, work
 from callctl.controller import Controller, end_tasks
 from callctl.journal import Journal
@@ -54,6 +54,7 @@ class House:
     controller: Controller | None = None
     seen: list[str] = field(default_factory=list)
     redis: Any = None
+    pins: PinSettings = field(default_factory=PinSettings)
 
     def account(
         self, code: str, money: str = "0", *, parent: str | None = None, tariff: str = "retail", **more: Any
@@ -102,6 +103,7 @@ class House:
             self.settings,
             clock=CLOCK,
             ids=SystemIds(),
+            pins=self.pins,
             listener=lambda news: self.seen.append(f"{news.kind}:{news.detail}"),
         )
         await self.controller.start()

@@ -112,6 +112,8 @@ def test_hours_over_midnight_belong_to_the_day_they_begin_on() -> None:
         (IdentityKind.SIP_USER, "alice", "sip_user:alice"),
         (IdentityKind.SOURCE_ADDRESS, "192.0.2.0/24", "source_address:192.0.2.77"),
         (IdentityKind.CALLER_NUMBER, "4930555", "caller_number:+4930555"),
+        (IdentityKind.PIN, "16de4426d1c1b23d5ccefd31308ba270", "pin:16de4426d1c1b23d5ccefd31308ba270"),
+        (IdentityKind.PIN, "16de4426d1c1b23d5ccefd31308ba270", "pin:16de4426d1c1b23d5ccefd31308ba270@trunk-7"),
     ],
 )
 def test_the_dialplan_says_by_what_a_call_is_recognised(kind: IdentityKind, kept: str, told: str) -> None:

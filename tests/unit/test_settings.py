@@ -8,7 +8,7 @@ import pytest
 
 from billing.settings import Settings, SettingsError, load_settings
 
-KNOWN = "store, credit, web, api, mail, webhooks, books, control, vouchers, asterisk, freeswitch"
+KNOWN = "store, credit, web, api, mail, webhooks, books, control, vouchers, pins, asterisk, freeswitch"
 ASTERISK = '[[asterisk]]\nname = "pbx"\nsecret = "s3cret-word"\n'
 
 
@@ -105,6 +105,15 @@ def test_variables_win_over_the_file(file: Path, monkeypatch: pytest.MonkeyPatch
         ("[control]\nresync_s = inf\n", "control.resync_s: expected a number greater than 0, found inf"),
         ("[control]\njournal = 3\n", "control.journal: expected a path, found 3"),
         ("[web]\nhost = true\n", "web.host: expected text, found true"),
+        (
+            '[pins]\nsecret = "s3cret"\n',
+            "pins.secret: expected text of 32 to 200 letters, digits, ., - and _, found something else",
+        ),
+        (
+            f'[pins]\nsecret = "s3cret{"x" * 30}${{IFS}}"\n',
+            "pins.secret: expected text of 32 to 200 letters, digits, ., - and _, found something else",
+        ),
+        ("[pins]\ndigits = 7\n", "pins.digits: expected an integer from 8 to 20, found 7"),
         ('[store]\nurl = 5\nurls = "s3cret"\n', "store.url: expected text, found something else"),
     ],
 )
