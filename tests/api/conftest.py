@@ -12,18 +12,20 @@ import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 from fastapi import FastAPI
 from httpx2 import Response
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from billing import keys, outbox
 from billing.access import CEILINGS, READ, SCOPES
 from billing.models import AccountKind
-from billing.settings import ApiSettings, Settings, VoucherSettings
+from billing.settings import ApiSettings, PinSettings, Settings, VoucherSettings
 from billing.store import work
 from tests.web.world import World, make_world, open_world
 from web.app import create_app
 
 T = TypeVar("T")
 PREFIX = "/api/v1"
+PINS = PinSettings(secret=SecretStr("a-secret-of-this-installation-0123"))
 OPERATOR, BLUEBIRD, ANNA, COPPER, DELTA = 1, 2, 3, 4, 5
 """The accounts of the world: the operator, a reseller, its two customers, and a customer of the operator."""
 
@@ -84,7 +86,7 @@ def world(made_world: Path, tmp_path: Path, redis_server: FakeServer) -> Iterato
 def app(world: World, tmp_path: Path) -> FastAPI:
     """The app on it, for callers who never wait."""
     keys_of_vouchers = VoucherSettings(key_file=tmp_path / "voucher.key")
-    settings = Settings(api=ApiSettings(per_s=1e6, burst=10**6), vouchers=keys_of_vouchers)
+    settings = Settings(api=ApiSettings(per_s=1e6, burst=10**6), vouchers=keys_of_vouchers, pins=PINS)
     return create_app(world.engine, world.credit, world.live, clock=world.clock, ids=world.ids, settings=settings)
 
 

@@ -75,7 +75,7 @@ def test_identities_come_and_go(reseller: Program) -> None:
     path = f"/accounts/{COPPER}/identities"
     assert error(reseller.post(path, {"kind": "account_code", "value": "anna"})) == (409, "conflict")
     network = {"kind": "source_address", "value": "203.0.113.0/24"}
-    assert reseller.post(path, network).json()["items"][-1] == network
+    assert reseller.post(path, network).json()["items"][-1] == {**network, "made_at": None}
     assert reseller.ask("DELETE", f"{path}/source_address/203.0.113.0/24").status_code == 204
     assert error(reseller.ask("DELETE", f"{path}/account_code/anna")) == (404, "not_found")
     assert reseller.ask("DELETE", f"/accounts/{ANNA}/identities/account_code/anna").status_code == 204

@@ -38,14 +38,15 @@ Language = Annotated[str, Field(max_length=20, examples=["de"])]
 
 
 class IdentityShape(Shape):
-    """By what a call names its payer."""
+    """By what a call names its payer. The value of a PIN is its number: nobody has the PIN itself."""
 
     kind: IdentityKind
     value: IdentityValue
+    made_at: Moment | None = Field(default=None, description="When a PIN was made; null for other kinds.")
 
 
 class NewIdentity(Body):
-    """An identity to be given to an account."""
+    """An identity to be given to an account. A PIN is made for an account that is there, by /identities."""
 
     kind: Kind
     value: IdentityValue
@@ -307,9 +308,18 @@ def shape_of(view: AccountView, reach: Reach) -> AccountShape:
         hours=list(view.hours),
         low_balance=_maybe(view.low_balance_micros),
         clear_balance=_maybe(view.clear_balance_micros),
-        identities=[IdentityShape(kind=kind, value=value) for kind, value in view.identities],
+        identities=identities_of(view),
         created_at=view.created_at,
     )
+
+
+def identities_of(view: AccountView) -> list[IdentityShape]:
+    """Return an account's identities as this API says them."""
+    made = dict(view.pins)
+    return [
+        IdentityShape(kind=kind, value=value, made_at=made.get(value) if kind is IdentityKind.PIN else None)
+        for kind, value in view.identities
+    ]
 
 
 def tag_of(shape: AccountShape) -> str:
