@@ -21,6 +21,7 @@ from web.counters import make_counters
 from web.errors import Faults, handle_errors, refuse_body
 from web.panel import (
     account_corrections,
+    account_pins,
     account_prices,
     account_settings,
     account_statement,
@@ -110,6 +111,7 @@ def create_app(
         account_corrections,
         account_prices,
         account_settings,
+        account_pins,
         account_statement,
         accounts,
         alerts,

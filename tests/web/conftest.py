@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 from fastapi import FastAPI
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from billing import outbox
-from billing.settings import Settings
+from billing.settings import PinSettings, Settings
 from tests.web.world import PASSWORD, World, make_world, open_world
 from web.app import create_app
 
@@ -73,7 +74,8 @@ def world(made_world: Path, tmp_path: Path, redis_server: FakeServer) -> Iterato
 @pytest.fixture
 def app(world: World) -> FastAPI:
     """The app on it."""
-    return create_app(world.engine, world.credit, world.live, clock=world.clock, ids=world.ids, settings=Settings())
+    settings = Settings(pins=PinSettings(secret=SecretStr("a-secret-of-this-installation-0123")))
+    return create_app(world.engine, world.credit, world.live, clock=world.clock, ids=world.ids, settings=settings)
 
 
 @pytest.fixture

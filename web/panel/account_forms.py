@@ -36,6 +36,7 @@ KINDS: Final = {
     IdentityKind.SOURCE_ADDRESS: "Source address",
     IdentityKind.CALLER_NUMBER: "Caller's number",
     IdentityKind.DID: "Number dialled (inbound)",
+    IdentityKind.PIN: "PIN",
 }
 
 

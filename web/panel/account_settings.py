@@ -59,7 +59,7 @@ def _is_own(principal: Principal, account_id: int) -> bool:
     return not principal.reach.whole and account_id == principal.reach.account_id
 
 
-async def _page(
+async def settings_of(
     request: Request,
     principal: Principal,
     account_id: int,
@@ -67,11 +67,13 @@ async def _page(
     form: Mapping[str, str] | None = None,
     error: str = "",
     identity_error: str = "",
+    pin_error: str = "",
     host_error: str = "",
     move_error: str = "",
     move_form: Mapping[str, str] | None = None,
     status: int = 200,
 ) -> Response:
+    """Show what can be changed of an account, with what is wrong beside the form it was typed into."""
     panel = panel_of(request)
 
     def read() -> tuple[AccountView, list[str], list[str], list[tuple[int, str]]]:
@@ -101,6 +103,9 @@ async def _page(
         move_form=move_form or {"under": str(view.parent_id), "tariff": KEEP},
         error=error,
         identity_error=identity_error,
+        pin_error=pin_error,
+        pins_on=bool(panel.settings.pins.secret.get_secret_value()),
+        made_at=dict(view.pins),
     )
 
 
@@ -173,7 +178,7 @@ async def add_account(request: Request, principal: Keeper) -> Response:
 @router.get("/accounts/{account_id}/settings")
 async def settings_page(request: Request, principal: Keeper, account_id: AccountId) -> Response:
     """Show what can be changed of an account."""
-    return await _page(request, principal, account_id)
+    return await settings_of(request, principal, account_id)
 
 
 @router.post("/accounts/{account_id}/settings")
@@ -203,7 +208,7 @@ async def save_settings(request: Request, principal: Keeper, account_id: Account
         view, changed = await run_in_threadpool(change)
     except WRONG as error:
         # Where it is the account that is not there, the page says so.
-        return await _page(request, principal, account_id, form=form, error=str(error), status=422)
+        return await settings_of(request, principal, account_id, form=form, error=str(error), status=422)
     text = f"{view.name} is changed. Calls that are up keep what they hold." if changed else "Nothing was different."
     return await _told(request, principal, view, text, to=f"/accounts/{account_id}")
 
@@ -235,7 +240,7 @@ async def free_identity(
 async def _identity(
     request: Request, principal: Principal, account_id: int, kind: str, value: str, *, free: bool
 ) -> Response:
-    if kind not in set(IdentityKind):
+    if kind not in set(IdentityKind) or (kind == IdentityKind.PIN and not free):
         raise HTTPException(400)
     panel = panel_of(request)
     wanted, text = IdentityKind(kind), value.strip()[:200]
@@ -257,9 +262,10 @@ async def _identity(
     try:
         view = await run_in_threadpool(change)
     except (Refused, Conflict) as error:
-        return await _page(request, principal, account_id, identity_error=str(error), status=422)
+        return await settings_of(request, principal, account_id, identity_error=str(error), status=422)
     said = "free for another account" if free else f"recognised as {view.name}"
-    return await _told(request, principal, view, f"{text} is {said}.", to=f"/accounts/{account_id}/settings#identities")
+    told = f"PIN no. {text} is gone." if wanted is IdentityKind.PIN else f"{text} is {said}."
+    return await _told(request, principal, view, told, to=f"/accounts/{account_id}/settings#identities")
 
 
 @router.post("/accounts/{account_id}/hosts")
@@ -280,7 +286,7 @@ async def set_hosts(
     try:
         changed = await run_in_threadpool(change)
     except (Refused, Conflict) as error:
-        return await _page(request, principal, account_id, host_error=str(error), status=422)
+        return await settings_of(request, principal, account_id, host_error=str(error), status=422)
     said = "The host names are changed." if changed else "Nothing was different."
     return flash(request, principal, "success", said, to=f"/accounts/{account_id}/settings#hosts")
 
@@ -306,7 +312,7 @@ async def move(
         view, moved = await run_in_threadpool(change)
     except (Refused, NotFound) as error:
         form = {"under": str(under), "tariff": tariff}
-        return await _page(request, principal, account_id, move_error=str(error), move_form=form, status=422)
+        return await settings_of(request, principal, account_id, move_error=str(error), move_form=form, status=422)
     text = f"{view.name} hangs under {view.parent} now. Calls that are up keep who pays for them."
     said = text if moved else "Nothing was different."
     return await _told(request, principal, view, said, to=f"/accounts/{account_id}")
