@@ -14,7 +14,7 @@ from rating.tariff import Rate, Rounding, RoundingMode, Step
 
 def read(row: Mapping[str, Any]) -> Rate:
     """Turn a row into a rate. Raises `TariffError`."""
-    first_s, next_s = seconds(row, "initial_interval", 1) or 1, seconds(row, "next_interval", 1) or 1
+    first_s, next_s = seconds(row, "initial_interval") or 1, seconds(row, "next_interval") or 1
     following = required(row, "next_rate")
     first = following if is_empty(row, "initial_rate") else money(row, "initial_rate")
     return Rate(

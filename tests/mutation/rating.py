@@ -12,47 +12,44 @@ core. The survivors are printed with what was changed; those that stay are expla
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FIRST = ("money", "prefixes", "terms", "pricing", "bands")
 """Where a mistake costs money."""
-# A fork of a process in which polars has begun to work waits for threads that it does not have: so forks are made of a
-# server that has only imported the tests.
 SETTINGS = """\
 [mutmut]
 source_paths = rating
 only_mutate =
 {modules}
-pytest_add_cli_args_test_selection =
-{tests}
-pytest_add_cli_args =
-    -q
-    -p
-    no:cacheprovider
-timeout_constant = 5
-timeout_multiplier = 4
-use_git_change_detection = false
-process_isolation = forkserver
 """
-CONFTEST = """\
-from hypothesis import Phase, settings
+GENERATE = """\
+from mutmut.__main__ import copy_also_copy_files, copy_src_dir, create_mutants, setup_source_paths
+from mutmut.__main__ import store_lines_covered_by_tests
+from mutmut.mutation.trampoline import set_mutant_under_test
+from pathlib import Path
 
-settings.register_profile(
-    "mutants", max_examples=25, derandomize=True, database=None, deadline=None, phases=(Phase.explicit, Phase.generate)
-)
-settings.load_profile("mutants")
+Path("mutants").mkdir()
+set_mutant_under_test("mutant_generation")
+copy_src_dir()
+copy_also_copy_files()
+setup_source_paths()
+store_lines_covered_by_tests()
+create_mutants(1)
+"""
+SHOW = """\
+import json, sys
+from mutmut.mutation.diff_apply import get_diff_for_mutant
 
-
-def pytest_collection_modifyitems(items):
-    # Quick tests first: the first one that notices a mistake is the last one that is run.
-    items.sort(key=lambda item: "tests/property/" in item.nodeid)
+print(json.dumps([get_diff_for_mutant(name) for name in json.load(sys.stdin)]))
 """
 EXAMPLES = re.compile(r"max_examples=[0-9]+")
 BULK_CALLS = "4000"
@@ -88,19 +85,18 @@ def lay_out(folder: Path, modules: list[str]) -> None:
         else:
             shutil.copy(path, target)
     chosen = "\n".join(f"    rating/{module}.py" for module in modules)
-    tests = "\n".join(f"    {path.relative_to(ROOT)}" for path in tests_of_rating())
-    (folder / "setup.cfg").write_text(SETTINGS.format(modules=chosen, tests=tests), encoding="utf-8")
-    (folder / "tests" / "conftest.py").write_text(CONFTEST, encoding="utf-8")
+    (folder / "setup.cfg").write_text(SETTINGS.format(modules=chosen), encoding="utf-8")
+    shutil.copy(ROOT / "tests" / "mutation" / "trying.py", folder / "tests" / "conftest.py")
     (folder / "pyproject.toml").write_text(PYTEST, encoding="utf-8")
 
 
-def mutmut(folder: Path, *words: str) -> str:
-    """Run mutmut in the copy and return what it printed. Ends everything where it fails, as with a test that does."""
-    command = [sys.executable, "-m", "mutmut", *words]
-    environment = {**os.environ, "CALLCTL_BULK_CALLS": BULK_CALLS}
-    ran = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+def run(folder: Path, *words: str, told: str = "", **environment: str) -> str:
+    """Run Python in a folder of the copy and return what it printed. Ends everything where it fails."""
+    command = [sys.executable, *words]
+    whole = {**os.environ, "CALLCTL_BULK_CALLS": BULK_CALLS, **environment}
+    ran = subprocess.run(command, cwd=folder, env=whole, input=told, stdout=subprocess.PIPE, text=True, check=False)
     if ran.returncode:
-        sys.exit(f"{ran.stdout[-5000:]}\nmutmut {' '.join(words)} failed: do all tests of rating pass?")
+        sys.exit(f"{ran.stdout[-5000:]}\n{' '.join(words)[:200]} failed: do all tests of rating pass?")
     return ran.stdout
 
 
@@ -125,16 +121,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="callctl-mutants-") as made:
         folder = Path(made)
         lay_out(folder, modules)
-        said = mutmut(folder, "run", "--max-children", str(asked.jobs), *asked.only)
-        say(next((line for line in reversed(said.replace("\r", "\n").splitlines()) if "🎉" in line), "").strip())
-        lines = (line.partition(": ") for line in mutmut(folder, "results").splitlines() if ": " in line)
-        results = [(name.strip(), status.strip()) for name, _, status in lines]
-        results = [(name, status) for name, status in results if status != "not checked"]
-        for name, status in results:
-            say(f"\n{status}: {name}")
-            say(mutmut(folder, "show", name))
-        say(f"{len(results)} not killed, of {', '.join(modules)}")
-    return 1 if results else 0
+        run(folder, "-c", GENERATE)
+        only = " ".join(asked.only) or "*"
+        run(folder / "mutants", "-m", "pytest", "-q", "-p", "no:cacheprovider", ONLY=only, JOBS=str(asked.jobs))
+        lines = (folder / "mutants" / "results.jsonl").read_text(encoding="utf-8").splitlines()
+        tried: dict[str, str] = dict(sorted(json.loads(line) for line in lines))
+        left = [name for name, told in tried.items() if told != "noticed"]
+        for name, shown in zip(left, json.loads(run(folder, "-c", SHOW, told=json.dumps(left))), strict=True):
+            say(f"\n{tried[name]}: {name}\n{shown}")
+    for module in modules:
+        dotted = "rating." + module.replace("/", ".").removesuffix(".__init__") + "."
+        told = Counter(told for name, told in tried.items() if name.rpartition(".")[0] + "." == dotted)
+        say(f"{module}: {told.total()} tried, {', '.join(f'{number} {what}' for what, number in told.most_common())}")
+    return 1 if left else 0
 
 
 if __name__ == "__main__":
