@@ -26,6 +26,8 @@ from rating.pricing import afford, billable_ms, closing, cost_ms, seconds_of
 from rating.tariff import MOST_DECIMALS, MOST_SECONDS, Rate
 
 _MOST_MS_DECIMALS = 3
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
+"""Bands are laid out a year back and forward, and the calendar ends with the year 9999."""
 _MICRO = Decimal(1).scaleb(-DECIMALS)
 _MOST_FUNDS = Decimal(MOST_MICROS).scaleb(-DECIMALS)
 
@@ -99,6 +101,8 @@ def _time(question: dict[str, Any]) -> datetime:
         raise TariffError("answered_at: expected a time such as 2027-01-31T12:00:00Z") from error
     if at.tzinfo is None:
         raise TariffError("answered_at: expected a time with a zone, such as 2027-01-31T12:00:00Z")
+    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise TariffError(f"answered_at: expected a year from {_FIRST_YEAR} to {_LAST_YEAR}")
     return at
 
 

@@ -135,6 +135,8 @@ FUNDS = "funds: expected at most 9007199254.740991"
             {"answered_at": "2027-01-31T12:00:00"},
             "answered_at: expected a time with a zone, such as 2027-01-31T12:00:00Z",
         ),
+        ({"answered_at": "1969-12-31T23:59:59Z"}, "answered_at: expected a year from 1970 to 9000"),
+        ({"answered_at": "9001-01-01T00:00:00Z"}, "answered_at: expected a year from 1970 to 9000"),
         ({"seconds": None}, SECONDS),
         ({"seconds": "1"}, SECONDS),
         ({"seconds": 1.5}, SECONDS),
@@ -188,6 +190,14 @@ def test_a_time_that_no_band_covers_is_told_on_the_clock_of_the_tariff() -> None
     assert asked(berlin, answered_at="2026-01-05T16:59:59Z", seconds=Decimal("1.001")) == {
         "error": "tariff: no band covers Monday 2026-01-05 18:00:00"
     }
+
+
+@pytest.mark.parametrize("at", ["1970-01-01T00:00:00+14:00", "9000-12-31T23:59:59-12:00"])
+def test_the_first_and_the_last_year_are_priced(at: str) -> None:
+    """The longest call there is, in any zone: no day of it is beyond the calendar."""
+    always = {**OFFICE["bands"][0], "days": [1, 2, 3, 4, 5, 6, 7], "from": "00:00", "to": "24:00"}
+    told = asked({**OFFICE, "bands": [always], "timezone": "Pacific/Kiritimati"}, answered_at=at, seconds=MOST_SECONDS)
+    assert told == {"cost": "31.6224", "billed_seconds": MOST_SECONDS}
 
 
 def test_rows_of_other_systems_are_asked_as_tariffs_are() -> None:
