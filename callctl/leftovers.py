@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from billing.cdrs import EndedCall, settle
 from billing.credit.store import CreditStore
 from billing.errors import BillingError, CreditUnavailable
-from billing.ports import Clock
+from billing.ports import Clock, to_ms
 from billing.store import work
 from callctl.journal import Entry, Journal, JournalBroken
 from callctl.settler import shares_of
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 SURELY_OVER_S = 15.0
 """No offer waits so long on a switch (ten seconds): what was refused and not heard is offered to nobody any more."""
+ON_ITS_WAY_S = 60.0
+"""So long may the record of a call that is over be on its way to SQL from whoever leads."""
 AGAIN_S = 5.0
 BATCH = 500
 
@@ -78,10 +80,14 @@ class Leftovers:
         """Tell whether nobody has the call in hand.
 
         The finished hold of a call that costs something waits for this very record. Beside one that cost nothing it is
-        another's: who leads has let the call in after all, and its record, with its price, is on the way.
+        another's: who leads has let the call in after all, and its record, with its price, is on the way. So it may be
+        where there is no hold, but the call was ended a moment ago: the one that was let in may cost nothing as well.
         """
         hold = await self._credit.find_hold(ended.call_id)
-        return hold is None or (hold.finished and any(share.amount_micros for share in shares_of(ended)))
+        if any(share.amount_micros for share in shares_of(ended)):
+            return hold is None or hold.finished
+        since_ms = await self._credit.over_since(ended.call_id)
+        return hold is None and (since_ms is None or to_ms(self._clock.now()) - since_ms >= ON_ITS_WAY_S * 1000)
 
     async def _written(self, calls: Sequence[EndedCall]) -> list[str]:
         """Return which of them are in SQL. One that cannot be booked stays in the journal: who leads next parks it."""

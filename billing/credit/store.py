@@ -280,6 +280,12 @@ class CreditStore:
         with answers():
             return _open_hold(call_id, await reply(self._redis.hgetall(self._hold_key(call_id))))
 
+    async def over_since(self, call_id: str) -> int | None:
+        """Return when a call was said to be over, ms; None where nobody has said so within the last hour."""
+        with answers():
+            since = await reply(self._redis.zscore(self._base + "ended", call_id))
+        return None if since is None else int(since)
+
     async def holds(self, *, besides: Container[str] = ()) -> list[OpenHold]:
         """Return every open hold, the finished ones that wait for a posting included, but for those of some calls."""
         with answers():

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from billing import accounts, outbox
-from billing.cdrs import EndedCall, list_cdrs
+from billing.cdrs import EndedCall, list_cdrs, settle
 from billing.credit.store import Held, Share
 from billing.models import Cdr
 from billing.ports import to_ms
-from billing.store import reading
+from billing.store import reading, work
 from callctl import leftovers
 from callctl.journal import Entry, Journal
 from callctl.leftovers import Leftovers
@@ -73,6 +74,7 @@ async def until_recorded(house: House, *call_ids: str) -> None:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftovers, "SURELY_OVER_S", 0.2)
     monkeypatch.setattr(leftovers, "AGAIN_S", 0.1)
+    monkeypatch.setattr(leftovers, "ON_ITS_WAY_S", 0.2)
 
 
 def of(house: House) -> Leftovers:
@@ -86,8 +88,8 @@ async def test_who_waits_brings_its_journal_to_sql(house: House) -> None:
     first_journal = house.journal_path
     house.journal_path = first_journal.with_name("another.db")
     async with pair(house) as (first, second):
+        house.journal_path = first_journal  # at once: who waits opens it soon
         await leading(first)
-        house.journal_path = first_journal
         await until_recorded(house, "fake:7", "fake:8")
         assert {cdr.disposition for cdr in records(house).values()} == {"refused"}
         await until(lambda: not second.settling)
@@ -144,6 +146,31 @@ async def test_a_call_that_was_let_in_after_all_keeps_its_price(house: House) ->
     assert "fake:8" not in records(house)
     settling.cancel()
     await asyncio.wait({settling})
+
+
+async def test_a_call_for_nothing_that_was_let_in_after_all_is_not_called_refused(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hold of nothing went with its end, a moment ago: its record is on the way, and is the one that counts."""
+    monkeypatch.setattr(leftovers, "ON_ITS_WAY_S", 30.0)
+    account = house.account("100", "5")
+    await outbox.sync_all(house.engine, house.credit)
+    await written_down(house, [refused("fake:7", account), refused("fake:8", account)])
+    now_ms = to_ms(CLOCK.now())
+    with reading(house.engine) as session:
+        nothing = [Share(accounts.find_account(session, str(account)).wallet_id, account, 0)]
+    await house.credit.hold("fake:8", nothing, now_ms=now_ms, deadline_ms=now_ms + 60_000, facts="{}")
+    assert await house.credit.release("fake:8", now_ms=now_ms)
+    settling = asyncio.ensure_future(of(house).settle())
+    await until_recorded(house, "fake:7")
+    await asyncio.sleep(0.4)
+    assert "fake:8" not in records(house)
+    with work(house.engine) as session:
+        let_in = replace(refused("fake:8", account), disposition="busy", reason="", sip_status=486)
+        settle(session, [let_in], now=CLOCK.now())
+    monkeypatch.setattr(leftovers, "ON_ITS_WAY_S", 0.2)
+    await settling
+    assert records(house)["fake:8"].disposition == "busy"
 
 
 async def test_nothing_is_written_while_an_offer_may_still_be_open(
