@@ -334,7 +334,8 @@ class Controller:
                 self._over(call, effect.refusal)
                 if not await self._still_ours():
                     return  # whoever took over knows better how it ended
-                await self.settler.take(effect.ended, held=effect.held, trim=effect.refusal is None)
+                trim = effect.refusal is None
+                await self.settler.take(effect.ended, held=effect.held, trim=trim, facts=call.facts)
             case _:
                 assert_never(effect)
 

@@ -68,9 +68,10 @@ class Restorer:
         # What has ended had better be in SQL: then nothing needs to hold its cost any more.
         await its.settler.drained(DRAIN_S)
         await outbox.sync_all(its.engine, its.credit, mark=False, clock=its.clock)
-        await its.settler.hold_again()
         await self._end_resurrected()
         await self._hold_again()
+        # After those that live: a call that ended while its turn was to come is among these by now.
+        await its.settler.hold_again()
         if not alone:
             await asyncio.sleep(max(self._since_mono + OTHERS_S - its.clock.monotonic(), 0.0))
         await its.watch.all_compared(DRAIN_S)

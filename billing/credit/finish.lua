@@ -4,11 +4,14 @@
 --         and, under the same hash tag, the w:<wallet> and a:<account> that the hold and the arguments name
 -- ARGV[1] call id    ARGV[2] now, ms   ARGV[3] forget calls that ended before this, ms
 --         then for each share: wallet id, account id, amount (micro-units, whole, not negative)
--- Results "finished"; "no_hold" where there is no open hold; "too_large" where a held sum would pass 2^53 - 1
---         (nothing is changed then, save that the call is remembered as over, so that no late hold opens it again).
+-- Results "finished"; "no_hold" where there is nothing to trim and nothing owed; "too_large" where a held sum would pass
+--         2^53 - 1 (nothing is changed then, save that the call is remembered as over, so that no late hold opens it again).
 -- Keeps   held of a wallet = the sum of that wallet's shares in all holds; channels are freed once, with the state; a share
 --         whose posting came first (c:<wallet>) is not held a second time; the hold goes when no share is left. More
---         than was held is held all the same: it is owed. Wallets that got money back are told on the channel wake.
+--         than was held is held all the same: it is owed. So is what a call costs whose hold was lost with other data,
+--         where nobody has ended it yet; a second finish finds it remembered as over and holds nothing, however late
+--         it comes. Such a hold may come before its wallet: sync keeps what is held.
+--         Wallets that got money back are told on the channel wake.
 --         What an account's day was charged with this call (d:<wallet>) becomes what it costs, while that day lasts.
 
 local LARGEST = 9007199254740991
@@ -19,15 +22,17 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
-redis.call('ZADD', KEYS[3], 'NX', now_ms, call)
+local first = redis.call('ZADD', KEYS[3], 'NX', now_ms, call) == 1
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. forget_ms, 'LIMIT', 0, 8)) do
   redis.call('ZREM', KEYS[3], old)
 end
-if redis.call('HGET', KEYS[1], 'state') ~= 'open' then
+local state = redis.call('HGET', KEYS[1], 'state')
+local owed = first and not state
+if state ~= 'open' and not owed then
   return 'no_hold'
 end
 
-local listed = redis.call('HGET', KEYS[1], 'shares')
+local listed = owed and '' or redis.call('HGET', KEYS[1], 'shares')
 local order, costs, accounts = {}, {}, {}
 for wallet_id, account_id in string.gmatch(listed, '(%d+):(%d+),') do
   order[#order + 1] = wallet_id
@@ -74,6 +79,12 @@ for _, wallet_id in ipairs(order) do
   else
     redis.call('HDEL', KEYS[1], 'w:' .. wallet_id)
   end
+end
+if owed and left == 0 then
+  return 'no_hold'
+end
+if owed then
+  redis.call('HSET', KEYS[1], 'accounts', '', 'deadline', now_ms)
 end
 for account_id in string.gmatch(redis.call('HGET', KEYS[1], 'accounts'), '(%d+),') do
   redis.call('HINCRBY', base .. 'a:' .. account_id, 'calls', '-1')

@@ -157,8 +157,10 @@ class CreditStore:
     async def finish(self, call_id: str, shares: Sequence[Share], *, now_ms: int) -> bool:
         """The call is over and costs exactly these amounts: trim (or raise) the hold to them and free its channel.
 
-        Shares of 0 are dropped at once, the others wait for their posting. Returns False where there is no open hold (a
-        retry, or lost data): no money is changed then. Either way the call cannot be held again. Raises `TooLarge`.
+        Shares of 0 are dropped at once, the others wait for their posting: whoever finishes a call tells of its
+        postings afterwards, though others may have told of them before. Where there is no hold and nobody has ended the
+        call, its hold was lost: what it costs is owed, and held. False where there is no open hold otherwise (a retry):
+        no money is changed then. Either way the call cannot be held again. Raises `TooLarge`.
         """
         answer = await self._run_fenced(
             self._finish, self._call_keys(call_id), [*_end(call_id, now_ms), *_flat(shares)]

@@ -139,6 +139,44 @@ async def test_a_finished_hold_goes_where_its_call_was_charged_otherwise(redis: 
     assert await everything(redis) == before
 
 
+async def test_what_a_call_costs_whose_hold_was_lost_is_held_all_the_same(redis: Redis, credit: CreditStore) -> None:
+    """It is owed: held once, whatever is left and before its wallet is known; it counts as no channel, and is paid."""
+    await open_wallet(credit, 1, 10)
+    assert await credit.finish("s:1", shares((1, 12), (2, 3), (2, 4), (3, 0)), now_ms=NOW_MS)
+    found = OpenHold("s:1", tuple(shares((1, 12), (2, 7))), NOW_MS, finished=True, facts="")
+    assert await credit.holds() == [found]
+    assert (await credit.wallet(1), await credit.calls_of(1)) == (WalletView(1, 10, 12, 0, 0), 0)
+    before = await everything(redis)
+    assert not await credit.finish("s:1", shares((1, 12), (2, 7)), now_ms=NOW_MS + 5)
+    assert not await credit.release("s:1", now_ms=NOW_MS + 5)
+    restored = await credit.restore("s:1", shares((1, 60)), now_ms=NOW_MS, deadline_ms=DEADLINE_MS, facts="{}")
+    assert isinstance(restored, NotHeld)
+    assert await everything(redis) == before
+    assert await credit.apply(2, 1, -7, call_id="s:1") is ApplyCode.UNKNOWN_WALLET
+    await open_wallet(credit, 2, 100)
+    assert await credit.wallet(2) == WalletView(2, 100, 7, 0, 0)
+    assert await credit.apply(1, 1, -12, call_id="s:1") is ApplyCode.APPLIED
+    assert await credit.apply(2, 1, -7, call_id="s:1") is ApplyCode.APPLIED
+    assert (await credit.wallet(1), await credit.wallet(2)) == (WalletView(1, -2, 0, 0, 1), WalletView(2, 93, 0, 0, 1))
+    assert not await credit.finish("s:1", shares((1, 12)), now_ms=NOW_MS + 9)
+    assert await credit.holds() == []
+
+
+async def test_nothing_is_owed_of_a_call_that_is_over_already(redis: Redis, credit: CreditStore) -> None:
+    """Released, paid for or too large to keep exactly: a finish that comes later holds nothing."""
+    await open_wallet(credit, 1, LARGEST)
+    await credit.release("s:1", now_ms=NOW_MS)
+    await hold(credit, "s:2", shares((1, 60)))
+    assert await credit.apply(1, 1, -12, call_id="s:2") is ApplyCode.APPLIED
+    with pytest.raises(TooLarge):
+        await credit.finish("s:3", shares((1, LARGEST), (1, 1)), now_ms=NOW_MS)
+    assert not await credit.finish("s:4", shares((1, 0)), now_ms=NOW_MS)
+    before = await everything(redis)
+    for call_id in ("s:1", "s:2", "s:3", "s:4"):
+        assert not await credit.finish(call_id, shares((1, 12)), now_ms=NOW_MS)
+    assert await everything(redis) == before
+
+
 async def test_the_end_of_a_call_is_remembered_for_an_hour(credit: CreditStore, redis: Redis) -> None:
     """Calls that ended over an hour ago are forgotten, a bounded number at each end."""
     for n in range(20):

@@ -97,7 +97,7 @@ async def test_a_call_that_is_over_is_never_held_again(redis: Redis, credit: Cre
     await hold(credit, "s:2", shares((1, 40)))
     assert await credit.finish("s:2", shares((1, 30)), now_ms=NOW_MS)
     assert not await credit.release("s:3", now_ms=NOW_MS)
-    assert not await credit.finish("s:4", shares((1, 30)), now_ms=NOW_MS)
+    assert not await credit.finish("s:4", shares((1, 0)), now_ms=NOW_MS)
     before = await everything(redis)
     for call_id in ("s:1", "s:2", "s:3", "s:4"):
         available = (100,) if call_id == "s:2" else (70,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,28 @@ async def test_a_gap_is_synced_and_holds_are_still_dropped(engine: Engine, credi
     assert await drain(engine, credit, clock=CLOCK) == 1
     assert await credit.wallet(1) == WalletView(1, 80, 0, 0, 3)
     assert (waiting(engine), await credit.holds()) == ([], [])
+
+
+@pytest.mark.parametrize("order", sorted(set(permutations(("finish", "finish", "sync", "tell")))), ids="-".join)
+async def test_a_cost_whose_hold_was_lost_counts_from_the_first_word_and_once_at_the_end(
+    engine: Engine, credit: CreditStore, order: tuple[str, ...]
+) -> None:
+    """Redis is empty, SQL has the charge: in any order nobody can spend it; who finished the call tells of it last."""
+    add_wallet(engine, 1)
+    post(engine, 1, 100)
+    charge = post(engine, 1, -12, "s:1")
+    for step in (*order, "finish", "tell"):
+        match step:
+            case "finish":
+                await credit.finish("s:1", shares((1, 12)), now_ms=NOW_MS)
+            case "sync":
+                await sync_all(engine, credit)
+            case _:
+                await apply_now(engine, credit, [charge], clock=CLOCK)
+        view = await credit.wallet(1)
+        assert view is None or view.available_micros in {88 - 12, 88}
+    assert await credit.wallet(1) == WalletView(1, 88, 0, 0, 2)
+    assert await credit.holds() == []
 
 
 async def test_an_unknown_wallet_is_brought_from_sql_with_its_account(engine: Engine, credit: CreditStore) -> None:

@@ -142,9 +142,13 @@ class Model:
         return None
 
     def finish(self, call_id: str, costs: list[Share]) -> bool | None:
-        """Trim; None where it would be too large."""
+        """Trim, or hold what is owed where nobody has ended a call without a hold; None where it would be too large."""
+        first = call_id not in self.ended
         self.ended.add(call_id)
         hold = self.holds.get(call_id)
+        owed = hold is None and first
+        if owed:
+            hold = ModelHold({}, set())
         if hold is None or hold.finished:
             return False
         after = {wallet_id: cost for wallet_id, cost in total(costs).items() if wallet_id not in hold.charged}
@@ -153,9 +157,11 @@ class Model:
                 return None
         hold.amounts = {wallet_id: cost for wallet_id, cost in after.items() if cost > 0}
         hold.finished = True
-        if not hold.amounts:
+        if hold.amounts:
+            self.holds[call_id] = hold
+        elif not owed:
             del self.holds[call_id]
-        return True
+        return bool(hold.amounts) or not owed
 
     def release(self, call_id: str) -> bool:
         """Give all back."""

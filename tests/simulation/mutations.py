@@ -113,7 +113,7 @@ BUGS = (
         "failed write taken for done",
         "callctl.settler:Settler._settle_some",
         "return False",
-        "batch[0].in_sql = True\n        return False",
+        "self._booked(batch[:1], ())\n        return False",
     ),
     Bug("record doubled", "billing.cdrs:settle", "if call_id in written]", "]"),
     Bug(
@@ -146,7 +146,7 @@ BUGS = (
     Bug(
         "trimmed before it is written down",
         "callctl.settler:Settler.take",
-        "if waiting.journalled and trim:",
+        "elif trim:",
         "if True:",
     ),
     Bug("hang-up asked for in circles", "callctl.call:_tick", "if call.ending or mono >=", "if mono >="),
@@ -173,9 +173,10 @@ BUGS = (
     Bug(
         "costs of the backlog not held again",
         "callctl.settler:Settler.hold_again",
-        "in list(self._waiting",
-        "in list({}",
+        "list(self._waiting.values())",
+        "[]",
     ),
+    Bug("what lost its hold is owed by nobody", "finish.lua", "local owed = first and not state", "local owed = false"),
     Bug(
         "a promise without a hold",
         "callctl.watch:Watch._hold_promise",

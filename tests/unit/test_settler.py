@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from billing.cdrs import EndedCall
-from callctl.settler import Settler
+from billing.cdrs import EndedCall, Settled
+from callctl import settler as module
+from callctl.journal import Entry
+from callctl.settler import BATCH, Settler, Waiting
 from tests.simulation.clock import VirtualClock
 from tests.simulation.loop import SimulatedLoop
 
@@ -19,6 +21,9 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 class _Disk:
     async def write(self, _entry: object) -> None:
+        pass
+
+    def settled(self, _call_ids: object) -> None:
         pass
 
 
@@ -64,3 +69,24 @@ def test_calls_that_keep_ending_share_batches(monkeypatch: pytest.MonkeyPatch) -
     """Nine calls a second make two batches a second, not nine; none waits longer than half a second for its own."""
     ends_s = [1 + number * 0.115 for number in range(12)]
     assert batches(ends_s, monkeypatch) == [(1.1, 1), (1.6, 5), (2.1, 4), (2.6, 2)]
+
+
+async def test_a_round_costs_the_same_however_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an hour without SQL 180,000 calls wait: a round looks at those it settles, and at no other."""
+    looked_at: set[int] = set()
+
+    class Watched(Waiting):
+        def __getattribute__(self, name: str) -> Any:
+            looked_at.add(id(self))
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(module, "Waiting", Watched)
+    monkeypatch.setattr(Settler, "_write", lambda _, calls: Settled(tuple(one.call_id for one in calls), (), ()))
+    nothing = cast("Any", None)
+    settler = Settler(nothing, nothing, cast("Any", _Disk()), nothing)
+    settler.resume([Entry(_ended(number), held=False) for number in range(20 * BATCH)])
+    for settled in (1, 2, 3):
+        looked_at.clear()
+        assert await settler._settle_some()
+        assert settler.backlog == (20 - settled) * BATCH
+        assert len(looked_at) <= 2 * BATCH  # those of the round before are looked at, and left
