@@ -48,7 +48,7 @@ def read(row: Mapping[str, Any]) -> Rate:
     )
 
 
-def flat_steps(per_min: Decimal, first_s: int, block_s: int, grace_s: int = 0) -> tuple[Step, ...]:
+def flat_steps(per_min: Decimal, first_s: int, block_s: int, grace_s: int) -> tuple[Step, ...]:
     """Return steps for a whole duration of at least `first_s` that is rounded up to a multiple of `block_s`."""
     block_s = block_s or 1
     if first_s % block_s == 0:

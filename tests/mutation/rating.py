@@ -5,8 +5,8 @@
     python -m tests.mutation.rating bands prefixes      these
     python -m tests.mutation.rating bands --only "*when_text*"
 
-It works on a copy in a temporary folder, by mutmut, with the tests of rating alone; everything needs an hour of one
-core. The survivors are printed with what was changed; those that stay are explained in docs/rating-mutants.md.
+It works on a copy in a temporary folder, with the mutants of mutmut and the tests of rating alone. The survivors are
+printed with what was changed; those that stay are explained in docs/rating-mutants.md.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 
 print(json.dumps([get_diff_for_mutant(name) for name in json.load(sys.stdin)]))
 """
+QUIETLY = ("-q", "-p", "no:cacheprovider", "--assert=plain", "--tb=native")
+"""Why a test fails is nobody's business here, and working it out takes longer than the test."""
 EXAMPLES = re.compile(r"max_examples=[0-9]+")
 BULK_CALLS = "4000"
 """Fewer than in a whole test run: a thousand mutants run these tests a thousand times."""
@@ -112,6 +114,7 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", help=f"modules of rating; {', '.join(FIRST)} if none is named")
     parser.add_argument("--all", action="store_true", help="every module of rating")
     parser.add_argument("--only", metavar="PATTERN", default=[], action="append", help="only mutants of these names")
+    parser.add_argument("--folder", type=Path, help="work there, and go on where an earlier run of it has stopped")
     parser.add_argument("--jobs", type=int, default=1, help="mutants tested at once")
     asked = parser.parse_args()
     every = sorted(path.relative_to(ROOT / "rating").with_suffix("").as_posix() for path in ROOT.glob("rating/**/*.py"))
@@ -119,11 +122,11 @@ def main() -> int:
     if unknown := sorted(set(modules) - set(every)):
         parser.error(f"there is no rating/{unknown[0]}.py")
     with tempfile.TemporaryDirectory(prefix="callctl-mutants-") as made:
-        folder = Path(made)
-        lay_out(folder, modules)
-        run(folder, "-c", GENERATE)
-        only = " ".join(asked.only) or "*"
-        run(folder / "mutants", "-m", "pytest", "-q", "-p", "no:cacheprovider", ONLY=only, JOBS=str(asked.jobs))
+        folder = asked.folder or Path(made)
+        if not (folder / "mutants" / "tests").exists():
+            lay_out(folder, modules)
+            run(folder, "-c", GENERATE)
+        run(folder / "mutants", "-m", "pytest", *QUIETLY, ONLY=" ".join(asked.only) or "*", JOBS=str(asked.jobs))
         lines = (folder / "mutants" / "results.jsonl").read_text(encoding="utf-8").splitlines()
         tried: dict[str, str] = dict(sorted(json.loads(line) for line in lines))
         left = [name for name, told in tried.items() if told != "noticed"]

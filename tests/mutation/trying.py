@@ -6,9 +6,10 @@ collects, and even the first run, which notes which tests come through which fun
 
 from __future__ import annotations
 
+import gc
 import json
 import os
-import resource
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -33,25 +34,34 @@ FIRST_RUN = Path("first-run.jsonl")
 RESULTS = Path("results.jsonl")
 NOTICED, SURVIVED, ENDLESS = "noticed", "survived", "never ended"
 NO_TEST = "no test"
-LEAST_CPU_S, TIMES_ALL = 10, 5
-"""A mistake may take this many seconds of the processor, and this many times what its tests take without it."""
+LEAST_CPU_S, TIMES = 3, 10
+"""A test may take so many seconds of the processor, and so many times what it takes without a mistake."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool:
     """Run everything once, then try each mistake with the tests that come through its function, quick ones first."""
     set_mutant_under_test("")
-    _, status = os.waitpid(_forked(lambda: _first_run(session.items), seconds=0), 0)
-    if status:
-        pytest.exit("the tests of rating fail without any mistake", returncode=1)
+    if not FIRST_RUN.exists():
+        _, status = os.waitpid(_forked(lambda: _first_run(session.items)), 0)
+        if status:
+            pytest.exit("the tests of rating fail without any mistake", returncode=1)
+    RESULTS.touch()
+    done = {json.loads(line)[0] for line in RESULTS.read_text(encoding="utf-8").splitlines()}
+    # A fork shares the memory of this process until somebody writes to it, as a collection of garbage would.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     tests: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for number, line in enumerate(FIRST_RUN.read_text(encoding="utf-8").splitlines()):
         taken_s, functions = json.loads(line)
         for function in functions:
             tests[function].append((taken_s, number))
-    with RESULTS.open("w", encoding="utf-8") as results:
+    with RESULTS.open("a", encoding="utf-8") as results:
         running: dict[int, str] = {}
-        for name in [name for name in _mistakes() if any(fnmatch(name, only) for only in os.environ["ONLY"].split())]:
+        for name in _mistakes():
+            if name in done or not any(fnmatch(name, only) for only in os.environ["ONLY"].split()):
+                continue
             through = sorted(tests[mangled_name_from_mutant_name(name)])
             if len(running) == int(os.environ["JOBS"]):
                 _note(results, running)
@@ -80,7 +90,8 @@ def _mistakes() -> list[str]:
 
 def _first_run(items: list[pytest.Item]) -> int:
     set_mutant_under_test("stats")
-    with FIRST_RUN.open("w", encoding="utf-8") as noted:
+    unfinished = FIRST_RUN.with_suffix(".part")
+    with unfinished.open("w", encoding="utf-8") as noted:
         for item in items:
             state()._stats.clear()
             begun_s = process_time()
@@ -88,29 +99,31 @@ def _first_run(items: list[pytest.Item]) -> int:
                 sys.stderr.write(f"{item.nodeid} fails without any mistake\n")
                 return 1
             noted.write(json.dumps([process_time() - begun_s, sorted(state()._stats)]) + "\n")
+    unfinished.rename(FIRST_RUN)
     return 0
 
 
 def _begun(items: list[pytest.Item], name: str, tests: list[tuple[float, int]]) -> int:
     """Begin to try a mistake; return the process that does."""
     set_mutant_under_test(name)
-    limit_s = LEAST_CPU_S + TIMES_ALL * int(1 + sum(taken_s for taken_s, _ in tests))
-    return _forked(lambda: 0 if all(_passes(items[number]) for _, number in tests) else 1, seconds=limit_s)
+    return _forked(lambda: 0 if all(_passes(items[number], taken_s) for taken_s, number in tests) else 1, is_quiet=True)
 
 
-def _passes(item: pytest.Item) -> bool:
+def _passes(item: pytest.Item, taken_s: float = 0) -> bool:
+    """Run a test; where it has been said how long it takes, this process ends after many times as long."""
+    if taken_s:
+        signal.setitimer(signal.ITIMER_PROF, LEAST_CPU_S + TIMES * taken_s)
     return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
 
 
-def _forked(work: Callable[[], int], *, seconds: int) -> int:
-    """Do work in a process of its own, which ends with its answer. It has `seconds` of the processor; 0: no limit."""
+def _forked(work: Callable[[], int], *, is_quiet: bool = False) -> int:
+    """Do work in a process of its own, which ends with its answer; return its number."""
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
-        if seconds:
-            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+        if is_quiet:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(1, 2)
         status = work()
