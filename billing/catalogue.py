@@ -288,6 +288,8 @@ def _tariffs(
     volumes = read_volumes(session)[1]
     for row in session.exec(select(Tariff)):
         tariff_id, book = id_of(row), known.get(id_of(row))
+        if book is not None and book.name != row.name and rates is None:
+            book = replace(book, name=row.name)  # a new name alone: there may be a million rates
         if book is None or (book.version, book.name, book.currency) != (row.version, row.name, row.currency):
             rounding = Rounding(RoundingMode(row.rounding_mode), row.rounding_decimals)
             found = rates(session, row) if rates else _rates(session, tariff_id)

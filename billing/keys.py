@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from hmac import compare_digest
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
@@ -42,6 +42,15 @@ class KeyFault(StrEnum):
     REVOKED = "key_revoked"
     CLOSED = "key_account_closed"
     ELSEWHERE = "key_not_from_here"
+
+
+class KeyChanges(TypedDict, total=False):
+    """What is to be set of a key; what is not named stays. No networks is from anywhere, no expiry is never."""
+
+    name: str
+    scopes: Sequence[str]
+    allow_from: Sequence[str]
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +93,17 @@ def add_key(
         raise NotFound(f"there is no account {account_id}")
     if account.status is AccountStatus.CLOSED:
         raise Refused(f"{account.name!r} is closed")
-    if not name or len(name) > MOST_NAME or name != name.strip() or not name.isprintable():
-        raise Refused(f"a key's name is 1 to {MOST_NAME} printable characters, without spaces around it")
-    wanted = check_scopes(scopes)
-    if not covers_all(CEILINGS[account.kind], wanted):
-        beyond = next(scope for scope in wanted if not covers_all(CEILINGS[account.kind], [scope]))
-        raise Refused(f"a key of a {account.kind.value} cannot have {beyond}")
-    if expires_at is not None and expires_at <= now:
-        raise Refused("a key expires in the future, or never")
     public_id, secret = ids.new(KIND), ids.secret()
     key = ApiKey(
         public_id=public_id,
         secret_hash=_hash(secret),
-        name=name,
+        name=_checked_name(name),
         account_id=account_id,
-        scopes=wanted,
+        scopes=_checked_scopes(account, scopes),
         allow_from=_networks(allow_from),
         created_by=actor[:100],
         created_at=now,
-        expires_at=expires_at,
+        expires_at=_checked_expiry(expires_at, now),
     )
     session.add(key)
     session.flush()
@@ -177,6 +178,71 @@ def revoke_key(session: Session, reach: Reach, public_id: str, *, actor: str, no
     return _view(key, account.name)
 
 
+def change_key(
+    session: Session, reach: Reach, public_id: str, changes: KeyChanges, *, actor: str, now: datetime
+) -> KeyView:
+    """Set what is named of a key, under the rules for a new one; its secret stays. Audited where anything differs.
+
+    What lasts longer than it did is used by whoever has the key already: that they may is for the caller to know.
+    Raises `NotFound`; `Refused` as `add_key` does, and for a key that was revoked or whose account is closed.
+    """
+    key, account = _find(session, reach, public_id, locked=True)
+    if key.revoked_at is not None:
+        raise Refused("a key that was revoked is over for good: make another one")
+    if account.status is AccountStatus.CLOSED:
+        raise Refused(f"{account.name!r} is closed")
+    was = _facts(key)
+    if "name" in changes:
+        key.name = _checked_name(changes["name"])
+    if "scopes" in changes:
+        key.scopes = _checked_scopes(account, changes["scopes"])
+    if "allow_from" in changes:
+        key.allow_from = _networks(changes["allow_from"])
+    if "expires_at" in changes and changes["expires_at"] != key.expires_at:
+        key.expires_at = _checked_expiry(changes["expires_at"], now)
+    session.flush()
+    now_is = _facts(key)
+    different = [name for name in now_is if now_is[name] != was[name]]
+    if different:
+        audit.record(
+            session,
+            actor=actor,
+            action="key.set",
+            subject=f"key:{public_id}",
+            before={name: was[name] for name in different},
+            after={name: now_is[name] for name in different},
+            now=now,
+        )
+        session.flush()
+    return _view(key, account.name)
+
+
+def lock_key(session: Session, reach: Reach, public_id: str) -> KeyView:
+    """Return a key that nobody else changes until this unit of work is over. Raises `NotFound`."""
+    key, account = _find(session, reach, public_id, locked=True)
+    return _view(key, account.name)
+
+
+def _checked_name(name: str) -> str:
+    if not name or len(name) > MOST_NAME or name != name.strip() or not name.isprintable():
+        raise Refused(f"a key's name is 1 to {MOST_NAME} printable characters, without spaces around it")
+    return name
+
+
+def _checked_scopes(account: Account, scopes: Iterable[str]) -> list[str]:
+    wanted = check_scopes(scopes)
+    if not covers_all(CEILINGS[account.kind], wanted):
+        beyond = next(scope for scope in wanted if not covers_all(CEILINGS[account.kind], [scope]))
+        raise Refused(f"a key of a {account.kind.value} cannot have {beyond}")
+    return wanted
+
+
+def _checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
+    if expires_at is not None and expires_at <= now:
+        raise Refused("a key expires in the future, or never")
+    return expires_at
+
+
 def _fault(key: ApiKey, account: Account, address: str, now: datetime) -> KeyFault | None:
     if key.revoked_at is not None:
         return KeyFault.REVOKED
@@ -193,7 +259,9 @@ def _find(session: Session, reach: Reach, public_id: str, *, locked: bool = Fals
         .join(Account, col(Account.id) == col(ApiKey.account_id))
         .where(ApiKey.public_id == public_id)
     )
-    found = session.exec(asked.with_for_update(of=ApiKey) if locked else asked).first()
+    if locked:
+        asked = asked.with_for_update(of=ApiKey).execution_options(populate_existing=True)
+    found = session.exec(asked).first()
     if found is None or not reach.holds(session, found[0].account_id):
         raise NotFound(f"there is no key {public_id[:60]!r}")
     return found

@@ -63,6 +63,11 @@ def find_person(session: Session, reach: Reach, user_id: int) -> Person:
     return _views(session, [_find(session, reach, user_id)])[0]
 
 
+def lock_person(session: Session, reach: Reach, user_id: int) -> Person:
+    """Return a person whom nobody else changes until this unit of work is over. Raises `NotFound`."""
+    return _views(session, [_find(session, reach, user_id, locked=True)])[0]
+
+
 def find_login(session: Session, login: str) -> Person:
     """Return the person with this login. Raises `NotFound`."""
     found = session.exec(select(User).where(User.login == login)).first()
@@ -163,15 +168,30 @@ def end_session(session: Session, user_id: int, handle: str, *, actor: str, now:
     ).first()
     if found is None or not handle:
         raise NotFound("there is no such session")
-    facts = {"session": handle, "address": found.address, "since": found.created_at.isoformat()}
-    session.delete(found)
-    audit.record(session, actor=actor, action="user.session_end", subject=f"user:{user_id}", before=facts, now=now)
+    _end(session, found, actor=actor, now=now)
+
+
+def end_sessions(session: Session, user_id: int, *, actor: str, now: datetime) -> int:
+    """End every session of a person that stands; return how many that was."""
+    asked = select(UserSession).where(UserSession.user_id == user_id, UserSession.expires_at > now)
+    found = session.exec(asked).all()
+    for row in found:
+        _end(session, row, actor=actor, now=now)
+    return len(found)
+
+
+def _end(session: Session, row: UserSession, *, actor: str, now: datetime) -> None:
+    facts = {"session": row.handle, "address": row.address, "since": row.created_at.isoformat()}
+    session.delete(row)
+    audit.record(session, actor=actor, action="user.session_end", subject=f"user:{row.user_id}", before=facts, now=now)
     session.flush()
 
 
 def _find(session: Session, reach: Reach, user_id: int, *, locked: bool = False) -> User:
     asked = select(User).where(User.id == user_id)
-    found = session.exec(asked.with_for_update() if locked else asked).first()
+    if locked:
+        asked = asked.with_for_update().execution_options(populate_existing=True)
+    found = session.exec(asked).first()
     if found is not None and (reach.whole or (found.account_id is not None and reach.holds(session, found.account_id))):
         return found
     raise NotFound(f"there is no user {user_id}")

@@ -59,6 +59,14 @@ def own_ids(session: Session, reach: Reach) -> set[int] | None:
     return set(session.exec(select(TariffOwner.tariff_id).where(col(TariffOwner.account_id).in_(reach.ids()))))
 
 
+def owners_in_sight(session: Session, reach: Reach) -> dict[int, int]:
+    """Return for each tariff of a reseller in reach the reseller's number."""
+    asked = select(TariffOwner.tariff_id, TariffOwner.account_id)
+    if not reach.whole:
+        asked = asked.where(col(TariffOwner.account_id).in_(reach.ids()))
+    return dict(session.exec(asked).all())
+
+
 def _ours(session: Session, reach: Reach, view: TariffView) -> TariffView:
     if reach.whole:
         return view

@@ -13,16 +13,26 @@ from sqlmodel import Session, col, select
 
 from billing import audit
 from billing.catalogue import bump_catalogue
+from billing.decks.halfway import give_way
 from billing.decks.imports import Imported, Order, count_rates, find_tariff, import_deck, rounding_of
 from billing.decks.rows import in_version, rate_of_facts
-from billing.errors import Conflict, Refused
+from billing.errors import Conflict, NotFound, Refused
 from billing.limits import checked_currency
 from billing.models import RateRow, RateTerms, Tariff, id_of
 from rating.decks.changes import Mode
 from rating.decks.deck import deck_of, instant_us, moment
 from rating.tariff import MOST_DECIMALS, MOST_PREFIX, Rate, Rounding, check
 
-__all__ = ["Imported", "add_tariff", "find_rate", "import_rates", "list_tariffs", "rate_of_row"]
+__all__ = [
+    "Imported",
+    "add_tariff",
+    "find_rate",
+    "import_rates",
+    "list_tariffs",
+    "lock_tariff",
+    "rate_of_row",
+    "rename_tariff",
+]
 
 _NAME = re.compile(r"\S(?:.{0,98}\S)?")
 _DIGITS = re.compile(r"[0-9]*", re.ASCII)
@@ -30,13 +40,10 @@ _DIGITS = re.compile(r"[0-9]*", re.ASCII)
 
 def add_tariff(session: Session, *, name: str, currency: str, rounding: Rounding, actor: str, now: datetime) -> Tariff:
     """Make an empty tariff. Raises `Conflict`, and `Refused` for a name, currency or rounding that is none."""
-    if not _NAME.fullmatch(name) or not name.isprintable():
-        raise Refused("a tariff's name is 1 to 100 printable characters, without spaces around it")
+    _check_name(session, name)
     checked_currency(currency)
     if not 0 <= rounding.decimals <= MOST_DECIMALS:
         raise Refused(f"a tariff rounds to 0 to {MOST_DECIMALS} decimals")
-    if session.exec(select(Tariff.id).where(Tariff.name == name)).first() is not None:
-        raise Conflict(f"there is a tariff {name!r} already")
     tariff = Tariff(
         name=name, currency=currency, rounding_mode=rounding.mode.value, rounding_decimals=rounding.decimals
     )
@@ -50,6 +57,51 @@ def add_tariff(session: Session, *, name: str, currency: str, rounding: Rounding
     session.flush()
     bump_catalogue(session)
     return tariff
+
+
+def lock_tariff(session: Session, tariff_id: int) -> Tariff:
+    """Return a tariff that nobody else changes until this unit of work is over. Raises `NotFound`."""
+    asked = select(Tariff).where(Tariff.id == tariff_id).with_for_update()
+    found = session.exec(asked.execution_options(populate_existing=True)).one_or_none()
+    if found is None:
+        raise NotFound(f"There is no tariff {tariff_id}.")
+    return found
+
+
+def rename_tariff(session: Session, tariff_id: int, name: str, *, actor: str, now: datetime) -> bool:
+    """Give a tariff another name; what was charged under the old one keeps it. False where it has that name already.
+
+    Raises `NotFound`; `Refused` for what is no name; `Conflict` for one that is taken, and while a deck is imported.
+    """
+    tariff = lock_tariff(session, tariff_id)
+    if tariff.name == name:
+        return False
+    _check_name(session, name)
+    give_way(session, tariff, now)  # an import in portions finds its tariff by name
+    before, tariff.name = tariff.name, name
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict(f"the name {name!r} has just been taken") from error
+    audit.record(
+        session,
+        actor=actor,
+        action="tariff.rename",
+        subject=f"tariff:{tariff_id}",
+        before={"name": before},
+        after={"name": name},
+        now=now,
+    )
+    session.flush()
+    bump_catalogue(session)
+    return True
+
+
+def _check_name(session: Session, name: str) -> None:
+    if not _NAME.fullmatch(name) or not name.isprintable():
+        raise Refused("a tariff's name is 1 to 100 printable characters, without spaces around it")
+    if session.exec(select(Tariff.id).where(Tariff.name == name)).first() is not None:
+        raise Conflict(f"there is a tariff {name!r} already")
 
 
 def import_rates(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, update
 from sqlmodel import Session, col, select
 
 from billing import audit
@@ -96,7 +96,7 @@ def claim(session: Session, token: str, *, now: datetime, most: int = 32) -> lis
     )
     waiting = (
         select(Delivery.id, in_turn.label("turn"))
-        .where(Delivery.state == DeliveryState.WAITING, col(Delivery.next_at) <= now)
+        .where(Delivery.state == DeliveryState.WAITING, col(Delivery.next_at) <= now, _told())
         .subquery()
     )
     first = select(waiting.c.id).where(waiting.c.turn <= AT_ONCE_EACH)
@@ -224,7 +224,12 @@ def end_waiting(session: Session, listener_id: int) -> int:
 
 def _due(now: datetime) -> tuple[Any, ...]:
     free = or_(col(Delivery.claimed_until).is_(None), col(Delivery.claimed_until) < now)
-    return (and_(col(Delivery.state) == DeliveryState.WAITING, col(Delivery.next_at) <= now, free),)
+    return (and_(col(Delivery.state) == DeliveryState.WAITING, col(Delivery.next_at) <= now, free, _told()),)
+
+
+def _told() -> ColumnElement[bool]:
+    """Listeners that are off are few: what waits for them is left out, until they are on again."""
+    return col(Delivery.listener_id).not_in(select(Listener.id).where(col(Listener.paused_at).is_not(None)))
 
 
 def _spaced(attempts: int, delivery_id: int) -> int:
@@ -237,7 +242,11 @@ def _listeners(session: Session, kinds: Iterable[str]) -> dict[str, list[Listene
     asked = (
         select(ListenerKind.kind, Listener)
         .join(Listener, col(Listener.id) == col(ListenerKind.listener_id))
-        .where(col(ListenerKind.kind).in_(list(kinds)), col(Listener.ended_at).is_(None))
+        .where(
+            col(ListenerKind.kind).in_(list(kinds)),
+            col(Listener.ended_at).is_(None),
+            col(Listener.paused_at).is_(None),
+        )
         .order_by(col(Listener.id))
     )
     found: dict[str, list[Listener]] = {}

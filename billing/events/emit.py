@@ -24,7 +24,7 @@ def wanted(session: Session, kind: EventKind) -> bool:
     asked = (
         select(ListenerKind.listener_id)
         .join(Listener, col(Listener.id) == col(ListenerKind.listener_id))
-        .where(ListenerKind.kind == kind.value, col(Listener.ended_at).is_(None))
+        .where(ListenerKind.kind == kind.value, col(Listener.ended_at).is_(None), col(Listener.paused_at).is_(None))
         .limit(1)
     )
     return session.exec(asked).first() is not None

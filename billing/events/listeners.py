@@ -7,7 +7,9 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict
 
+from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
 from billing import audit
@@ -38,8 +40,19 @@ class ListenerView:
     subtree: bool
     language: str
     created_at: datetime
+    paused_at: datetime | None
     ended_at: datetime | None
     ended_why: str
+
+
+class ListenerChanges(TypedDict, total=False):
+    """What is to be set of a listener; what is not named stays. `subtree` and `language` are for e-mail alone."""
+
+    address: str
+    kinds: Collection[EventKind]
+    subtree: bool
+    language: str
+    paused: bool
 
 
 def add_webhook(
@@ -56,7 +69,7 @@ def add_webhook(
 
     Raises `NotFound` for the account and `Refused` for what is no URL or no kind.
     """
-    check_url(url)
+    _check_address(Channel.WEBHOOK, url)
     secret = new_secret(ids)
     listener = Listener(
         account_id=account_id,
@@ -81,10 +94,8 @@ def add_email(
     now: datetime,
 ) -> int:
     """Write to an address of what happens to an account, with `subtree` to those below it as well. Raises as above."""
-    if not _EMAIL.fullmatch(address):
-        raise Refused(f"{address[:100]!r} is no e-mail address")
-    if language and language not in LANGUAGES:
-        raise Refused(f"e-mail is written in {', '.join(LANGUAGES)}, not in {language[:20]!r}")
+    _check_address(Channel.EMAIL, address)
+    _check_language(language)
     listener = Listener(
         account_id=account_id,
         channel=Channel.EMAIL,
@@ -96,9 +107,53 @@ def add_email(
     return _add(session, listener, kinds, actor=actor, now=now)
 
 
+def change_listener(
+    session: Session, listener_id: int, changes: ListenerChanges, *, actor: str, now: datetime
+) -> ListenerView:
+    """Set what is named; audited where anything differs. What waits goes to where it is told from now on.
+
+    A listener that is off (`paused`) is told nothing that happens meanwhile; what waited for it is told once it is on
+    again. Raises `NotFound`; `Refused` as adding one does, and for one that has ended.
+    """
+    found = lock_listener(session, listener_id)
+    if found.ended_at is not None:
+        raise Refused("it has ended: add it anew")
+    if found.channel is Channel.WEBHOOK and not changes.keys() <= {"address", "kinds", "paused"}:
+        raise Refused("a webhook is told of all accounts below, in no language")
+    was = _state(found, _kinds_of(session, listener_id))
+    if "address" in changes and changes["address"] != found.address:
+        _check_address(found.channel, changes["address"])
+        _check_new(session, found.account_id, found.channel, changes["address"])
+        found.address = changes["address"]
+    if "kinds" in changes:
+        _check_kinds(changes["kinds"])
+        _set_kinds(session, listener_id, changes["kinds"])
+    if "language" in changes:
+        _check_language(changes["language"])
+        found.language = changes["language"]
+    found.subtree = changes.get("subtree", found.subtree)
+    if changes.get("paused", found.paused_at is not None) != (found.paused_at is not None):
+        found.paused_at = now if changes["paused"] else None
+    session.flush()
+    now_is = _state(found, _kinds_of(session, listener_id))
+    different = [name for name in now_is if now_is[name] != was[name]]
+    if different:
+        audit.record(
+            session,
+            actor=actor,
+            action="listener.set",
+            subject=f"listener:{listener_id}",
+            before={name: was[name] for name in different},
+            after={name: now_is[name] for name in different},
+            now=now,
+        )
+        session.flush()
+    return find_listener(session, listener_id)
+
+
 def end_listener(session: Session, listener_id: int, *, why: str = "", actor: str, now: datetime) -> bool:
     """Tell nobody there any more; what waits is not sent. False where it had ended before. Raises `NotFound`."""
-    found = _lock(session, listener_id)
+    found = lock_listener(session, listener_id)
     if found.ended_at is not None:
         return False
     found.ended_at, found.ended_why = now, why[:100]
@@ -118,7 +173,7 @@ def end_listener(session: Session, listener_id: int, *, why: str = "", actor: st
 
 def renew_secret(session: Session, listener_id: int, *, ids: Ids, actor: str, now: datetime) -> str:
     """Give a webhook a new secret and return it; the old one signs nothing any more. Raises `NotFound`, `Refused`."""
-    found = _lock(session, listener_id)
+    found = lock_listener(session, listener_id)
     if found.channel is not Channel.WEBHOOK or found.ended_at is not None:
         raise Refused("only a webhook that is in use has a secret")
     found.secret = new_secret(ids)
@@ -150,8 +205,16 @@ def find_listener(session: Session, listener_id: int) -> ListenerView:
     found = session.exec(asked.where(Listener.id == listener_id)).one_or_none()
     if found is None:
         raise NotFound(f"there is no listener {listener_id}")
-    kinds = session.exec(select(ListenerKind.kind).where(ListenerKind.listener_id == listener_id)).all()
-    return _view(found[0], found[1], [EventKind(kind) for kind in sorted(kinds)])
+    return _view(found[0], found[1], _kinds_of(session, listener_id))
+
+
+def lock_listener(session: Session, listener_id: int) -> Listener:
+    """Return a listener that nobody else changes until this unit of work is over. Raises `NotFound`."""
+    asked = select(Listener).where(Listener.id == listener_id).with_for_update()
+    found = session.exec(asked.execution_options(populate_existing=True)).one_or_none()
+    if found is None:
+        raise NotFound(f"there is no listener {listener_id}")
+    return found
 
 
 def new_secret(ids: Ids) -> str:
@@ -166,30 +229,58 @@ def _add(session: Session, listener: Listener, kinds: Collection[EventKind], *, 
         raise NotFound(f"there is no account {listener.account_id}")
     if account.status is AccountStatus.CLOSED:
         raise Refused(f"{account.name!r} is closed")
-    if not kinds:
-        raise Refused(f"say which events: {', '.join(EventKind)}")
-    there = list_listeners(session, account_ids=[listener.account_id])
-    if len(there) >= MOST_LISTENERS:
+    _check_kinds(kinds)
+    if len(list_listeners(session, account_ids=[listener.account_id])) >= MOST_LISTENERS:
         raise Refused(f"{account.name!r} has {MOST_LISTENERS} listeners already")
-    if any((one.channel, one.address) == (listener.channel, listener.address) for one in there):
-        raise Refused(f"{listener.address!r} is told already")
+    _check_new(session, listener.account_id, listener.channel, listener.address)
     session.add(listener)
     session.flush()
     if listener.id is None:
         raise LookupError("a listener has been written without a number")
-    session.add_all(ListenerKind(listener_id=listener.id, kind=kind.value) for kind in sorted(set(kinds)))
-    session.flush()
+    _set_kinds(session, listener.id, kinds)
     subject = f"listener:{listener.id}"
     after = _facts(listener, sorted(set(kinds)))
     audit.record(session, actor=actor, action="listener.add", subject=subject, after=after, now=now)
     return listener.id
 
 
-def _lock(session: Session, listener_id: int) -> Listener:
-    found = session.exec(select(Listener).where(Listener.id == listener_id).with_for_update()).one_or_none()
-    if found is None:
-        raise NotFound(f"there is no listener {listener_id}")
-    return found
+def _check_address(channel: Channel, address: str) -> None:
+    if channel is Channel.WEBHOOK:
+        check_url(address)
+    elif not _EMAIL.fullmatch(address):
+        raise Refused(f"{address[:100]!r} is no e-mail address")
+
+
+def _check_language(language: str) -> None:
+    if language and language not in LANGUAGES:
+        raise Refused(f"e-mail is written in {', '.join(LANGUAGES)}, not in {language[:20]!r}")
+
+
+def _check_kinds(kinds: Collection[EventKind]) -> None:
+    if not kinds:
+        raise Refused(f"say which events: {', '.join(EventKind)}")
+
+
+def _check_new(session: Session, account_id: int, channel: Channel, address: str) -> None:
+    there = list_listeners(session, account_ids=[account_id])
+    if any((one.channel, one.address) == (channel, address) for one in there):
+        raise Refused(f"{address!r} is told already")
+
+
+def _kinds_of(session: Session, listener_id: int) -> list[EventKind]:
+    found = session.exec(select(ListenerKind.kind).where(ListenerKind.listener_id == listener_id))
+    return [EventKind(kind) for kind in sorted(found)]
+
+
+def _set_kinds(session: Session, listener_id: int, kinds: Collection[EventKind]) -> None:
+    session.execute(delete(ListenerKind).where(col(ListenerKind.listener_id) == listener_id))
+    session.add_all(ListenerKind(listener_id=listener_id, kind=kind.value) for kind in sorted(set(kinds)))
+    session.flush()
+
+
+def _state(listener: Listener, kinds: Sequence[EventKind]) -> dict[str, object]:
+    """Return all of a listener that can be changed, as the audit log keeps it."""
+    return {**_facts(listener, kinds), "language": listener.language, "paused": listener.paused_at is not None}
 
 
 def _facts(listener: Listener, kinds: Sequence[EventKind]) -> dict[str, object]:
@@ -213,6 +304,7 @@ def _view(listener: Listener, account: str, kinds: Sequence[EventKind]) -> Liste
         subtree=listener.subtree,
         language=listener.language,
         created_at=listener.created_at,
+        paused_at=listener.paused_at,
         ended_at=listener.ended_at,
         ended_why=listener.ended_why,
     )

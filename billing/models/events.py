@@ -43,6 +43,7 @@ class Event(SQLModel, table=True):
 class Listener(SQLModel, table=True):
     """Who is told: a URL that is posted to, or an e-mail address. Never deleted; `ended_at` ends it.
 
+    While it is off (`paused_at`) nothing that happens is told to it, and what waited goes on waiting.
     `secret` signs what is posted, so it is kept as it is; it is shown once.
     """
 
@@ -56,6 +57,7 @@ class Listener(SQLModel, table=True):
     language: str = Field(default="", max_length=10)
     secret: str = Field(default="", max_length=100)
     created_at: datetime = Field(sa_type=UtcDateTime)
+    paused_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     ended_why: str = Field(default="", max_length=100)
 

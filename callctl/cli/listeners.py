@@ -13,10 +13,13 @@ from billing.chart import operator_id
 from billing.events.deliveries import list_deliveries, resend
 from billing.events.kinds import MEANINGS, EventKind
 from billing.events.listeners import (
+    ListenerChanges,
     ListenerView,
     add_email,
     add_webhook,
+    change_listener,
     end_listener,
+    find_listener,
     list_listeners,
     renew_secret,
 )
@@ -33,6 +36,10 @@ Events = Annotated[
     typer.Option(
         "--events", help=f"Which, split by commas, or all: {', '.join(f'{k} ({m})' for k, m in MEANINGS.items())}."
     ),
+]
+MaybeEvents = Annotated[str | None, typer.Option("--events", help="Which instead, split by commas, or all.")]
+OnOff = Annotated[
+    bool | None, typer.Option("--on/--off", help="Off: nothing that happens is told until it is on again.")
 ]
 Account = Annotated[str, typer.Option("--account", help="Whose events; without one, everybody's.")]
 
@@ -64,6 +71,7 @@ def facts(listener: ListenerView) -> dict[str, Any]:
         "subtree": listener.subtree,
         "language": listener.language,
         "created_at": moment(listener.created_at),
+        "paused_at": moment(listener.paused_at),
         "ended_at": moment(listener.ended_at),
         "ended_why": listener.ended_why,
     }
@@ -96,6 +104,20 @@ def add_hook(
     else:
         say(f"Webhook {made} posts to {url}.")
         say(f"Its secret, shown this once: {secret}")
+
+
+@webhooks.command("change")
+def change_hook(
+    ctx: typer.Context,
+    number: Annotated[int, typer.Argument(help="The webhook's number.")],
+    *,
+    url: Annotated[str | None, typer.Option(help="Post there instead; what waits goes there as well.")] = None,
+    events: MaybeEvents = None,
+    on: OnOff = None,
+) -> None:
+    """Change where a webhook posts and what, or let it rest for a while. Its secret stays."""
+    changes = _changes(url, events, on)
+    _change(ctx, number, Channel.WEBHOOK, changes)
 
 
 @webhooks.command("secret")
@@ -203,6 +225,28 @@ def add_address(
         say(f"E-mail {made} goes to {address}.")
 
 
+@mail.command("change")
+def change_address(
+    ctx: typer.Context,
+    number: Annotated[int, typer.Argument(help="The address's number.")],
+    *,
+    address: Annotated[str | None, typer.Option(help="Write there instead; what waits goes there as well.")] = None,
+    events: MaybeEvents = None,
+    subtree: Annotated[
+        bool | None, typer.Option("--subtree/--no-subtree", help="Also of the accounts below, or not.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help='en, de, es or fr; "" is the account\'s.')] = None,
+    on: OnOff = None,
+) -> None:
+    """Change who is written to and of what, or let it rest for a while."""
+    changes = _changes(address, events, on)
+    if subtree is not None:
+        changes["subtree"] = subtree
+    if language is not None:
+        changes["language"] = language
+    _change(ctx, number, Channel.EMAIL, changes)
+
+
 @mail.command("list")
 def list_addresses(
     ctx: typer.Context,
@@ -242,11 +286,34 @@ def _list(ctx: typer.Context, channel: Channel, *, ended: bool, as_json: bool) -
     if not found:
         say("There is none yet.")
         return
-    made = table("no.", "account", "to", "events", "ended", right=("no.",))
+    made = table("no.", "account", "to", "events", "off since", "ended", right=("no.",))
     for one in found:
         kinds = "all" if len(one.kinds) == len(EventKind) else ", ".join(one.kinds)
-        row(made, (one.id, one.account, one.address, kinds, moment(one.ended_at)))
+        row(made, (one.id, one.account, one.address, kinds, moment(one.paused_at), moment(one.ended_at)))
     people().print(made)
+
+
+def _changes(address: str | None, events: str | None, on: bool | None) -> ListenerChanges:
+    changes: ListenerChanges = {}
+    if address is not None:
+        changes["address"] = address
+    if events is not None:
+        changes["kinds"] = kinds_of(events)
+    if on is not None:
+        changes["paused"] = not on
+    return changes
+
+
+def _change(ctx: typer.Context, number: int, channel: Channel, changes: ListenerChanges) -> None:
+    if not changes:
+        raise typer.BadParameter("say what is to be different")
+    shell = shell_of(ctx)
+    with shell.work() as session:
+        if find_listener(session, number).channel is not channel:
+            raise Failed(f"number {number} is no {'webhook' if channel is Channel.WEBHOOK else 'e-mail address'}")
+        found = change_listener(session, number, changes, actor=shell.actor, now=shell.clock.now())
+    told = "nothing for now" if found.paused_at else ", ".join(found.kinds)
+    say(f"Number {number}, {found.address}, is told {told}.")
 
 
 def _end(ctx: typer.Context, number: int) -> None:

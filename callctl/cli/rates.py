@@ -1,4 +1,4 @@
-"""`callctl tariff add | list`; what hangs below `callctl rates`."""
+"""`callctl tariff add | rename | list`; what hangs below `callctl rates`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from billing.tariffs import add_tariff, list_tariffs
+from billing.decks.imports import find_tariff
+from billing.models import id_of
+from billing.tariffs import add_tariff, list_tariffs, rename_tariff
 from callctl.cli import deck_export, deck_import
 from callctl.cli.output import JsonOption, people, print_json, row, say, table
 from callctl.cli.quote import quote
@@ -52,6 +54,20 @@ def add(
         print_json(facts)
     else:
         say(f"Added tariff {facts['name']} in {facts['currency']}. Fill it: callctl rates import FILE --tariff {name}")
+
+
+@tariffs.command("rename")
+def rename(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    new: Annotated[str, typer.Argument(help="Its new name, unique.")],
+) -> None:
+    """Give a tariff another name. Whoever is charged by it stays so; past charges keep the old name."""
+    shell = shell_of(ctx)
+    with shell.work() as session:
+        tariff_id = id_of(find_tariff(session, name))
+        rename_tariff(session, tariff_id, new, actor=shell.actor, now=shell.clock.now())
+    say(f"Tariff {name} is called {new} now.")
 
 
 @tariffs.command("list")

@@ -43,6 +43,16 @@ BODIES: dict[str, Any] = {
     "add_fraud_rule": {"kind": "spend_day", "action": "warn", "limit": "50.00"},
     "replace_fraud_ranges": None,
     "undo_last_import": {"version": 2},
+    "change_tariff": {"name": "newer"},
+    "change_webhook": {"paused": True},
+    "change_key": {"name": "newer"},
+    "add_mail": {"address": "billing@example.com", "events": ["balance.low"]},
+    "change_mail": {"paused": True},
+    "set_discount": {"percent": "5"},
+    "set_own_rate": {"steps": [{"price": "0.02"}]},
+    "set_markup": {"from_tariff_id": 2, "percent": "20"},
+    "set_account_margin": {"percent": "10"},
+    "set_tariff_margin": {"per_min": "0.002"},
     "set_fraud_range": {"label": "test"},
 }
 """A body for each operation that takes one."""

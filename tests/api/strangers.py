@@ -7,11 +7,12 @@ names of their members. A kind that is not named here fails the walk: say whose 
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlmodel import col, select
 
-from billing import keys, outbox, people, tariffs, vouchers
+from billing import keys, outbox, people, tariffs, users, vouchers
 from billing.access import Role, operators_reach
 from billing.alerts import raise_alert
 from billing.commissions import set_commission
@@ -22,15 +23,17 @@ from billing.fraud.rules import Wanted
 from billing.models import Beyond, CommissionOf, Delivery, LedgerTransaction, Posting, Wallet
 from billing.models.fraud import FraudAction, FraudKind
 from billing.plans.carriers import set_carrier
-from billing.plans.edit import set_volume
+from billing.plans.edit import set_discount, set_own_rate, set_volume
 from billing.rerating.look import start
 from billing.rerating.selection import select_charges
 from billing.store import work
-from rating.tariff import Rounding
+from rating.tariff import Rate, Rounding, Step
 from tests.api.conftest import DELTA, Program
+from tests.api.routes import PATHS
 from tests.web.world import World, add_record
 
 TARIFF = "delta special"
+NUMBERS = PATHS["prefix"]
 INSIDE = frozenset({"kind", "value", "prefix", "month"})
 """Parts of an address that are no ids: which part of a thing is meant, or a row of a list that is one for all."""
 QUERIES = {"account": "accounts", "parent": "accounts", "tariff_id": "tariffs"}
@@ -47,7 +50,9 @@ BODIES = {
     "from_account_id": "accounts",
     "to_account_id": "accounts",
     "parent_id": "accounts",
+    "owner_id": "accounts",
     "tariff_id": "tariffs",
+    "from_tariff_id": "tariffs",
     "tariff": "tariff names",
 }
 """Members of a body that are ids or names, and of what."""
@@ -76,7 +81,7 @@ def _people(world: World) -> dict[str, Any]:
         key, _ = keys.add_key(
             session, account_id=DELTA, name="Delta's", scopes=["money:read"], actor="test", ids=world.ids, now=now
         )
-        person, _ = people.invite(
+        person, password = people.invite(
             session,
             reach,
             login="dora",
@@ -86,7 +91,9 @@ def _people(world: World) -> dict[str, Any]:
             ids=world.ids,
             now=now,
         )
-    return {"keys": key.public_id, "users": person.id}
+        logged_in = users.log_in(session, "dora", password, ids=world.ids, now=now)
+        assert logged_in is not None
+    return {"keys": key.public_id, "users": person.id, "sessions": logged_in[2].handle}
 
 
 def _prices(world: World) -> dict[str, Any]:
@@ -95,6 +102,9 @@ def _prices(world: World) -> dict[str, Any]:
         tariff = tariffs.add_tariff(session, name=TARIFF, currency="EUR", rounding=Rounding(), actor="test", now=now)
         set_commission(session, DELTA, CommissionOf.REVENUE, 50_000, actor="test", now=now)
         carrier = set_carrier(session, "Delta Carrier", TARIFF, actor="test", now=now)
+        set_discount(session, str(DELTA), NUMBERS, Decimal(5), actor="test", now=now)
+        own = Rate(NUMBERS, "satellite", Decimal(0), (Step(0, Decimal(3), 60, 1),), Rounding())
+        set_own_rate(session, str(DELTA), own, actor="test", now=now)
         wanted = Wanted(kind=FraudKind.SPEND_DAY, action=FraudAction.WARN, limit_micros=50_000_000)
         rule = rules.add_rule(session, DELTA, wanted, actor="test", now=now)
         plan = set_volume(
@@ -157,6 +167,14 @@ def _events(world: World) -> dict[str, Any]:
             actor="test",
             now=now,
         )
+        mail = listeners.add_email(
+            session,
+            account_id=DELTA,
+            address="delta@example.com",
+            kinds=[EventKind.TOPUP_CREATED],
+            actor="test",
+            now=now,
+        )
         alert = raise_alert(
             session,
             kind="balance.low",
@@ -167,4 +185,4 @@ def _events(world: World) -> dict[str, Any]:
         )
         deliveries.spread(session, now=now)
         delivery = session.exec(select(Delivery.id).where(Delivery.listener_id == hook)).first()
-    return {"webhooks": hook, "alerts": alert, "deliveries": delivery}
+    return {"webhooks": hook, "mail-addresses": mail, "alerts": alert, "deliveries": delivery}

@@ -32,6 +32,28 @@ def test_a_webhook_lives_and_ends(home: Home) -> None:
     assert "had ended before" in home.ok("webhook", "remove", str(made["id"])).out
 
 
+def test_a_receiver_is_changed_and_rests(home: Home) -> None:
+    """Where, of what, and on and off; the number of a letter is no webhook's."""
+    hook = home.ok("webhook", "add", HOOK, "--json").json["id"]
+    letter = home.ok("mail", "add", "acme@example.com", "--json").json["id"]
+    home.ok("webhook", "change", str(hook), "--url", f"{HOOK}/new", "--events", "call.ended", "--off")
+    (listed,) = home.ok("webhook", "list", "--json").json
+    assert (listed["address"], listed["events"]) == (f"{HOOK}/new", ["call.ended"])
+    assert listed["paused_at"] is not None
+    assert "call.ended" in home.ok("webhook", "change", str(hook), "--on").out
+    home.ok("mail", "change", str(letter), "--language", "de", "--no-subtree")
+    (listed,) = home.ok("mail", "list", "--json").json
+    assert (listed["language"], listed["subtree"], listed["paused_at"]) == ("de", False, None)
+    for words, status in (
+        (("webhook", "change", str(letter), "--off"), 1),
+        (("mail", "change", str(hook), "--off"), 1),
+        (("webhook", "change", str(hook)), 2),
+        (("webhook", "change", str(hook), "--url", "http:/x"), 1),
+        (("webhook", "change", "99", "--off"), 1),
+    ):
+        assert home.run(*words).status == status, words
+
+
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [

@@ -31,6 +31,15 @@ def test_a_mark_up_prices_quotes_of_the_tariff_and_of_its_accounts(shop: Home) -
     assert (ran.status, "no_rate" in ran.err) == (1, True)
 
 
+def test_a_tariff_is_renamed(shop: Home) -> None:
+    """Who buys in it, and what it is sold from, stay; a name that is taken is refused in a sentence."""
+    shop.ok("tariff", "rename", "retail", "retail 2027")
+    assert quoted(shop, "--account", "acme") == quoted(shop, "--tariff", "retail 2027") == Decimal("0.72")
+    ran = shop.run("tariff", "rename", "retail 2027", "carrier")
+    assert (ran.status, "carrier" in ran.err) == (1, True)
+    assert shop.run("tariff", "rename", "retail", "x").status == 1
+
+
 def test_a_discount_and_an_own_rate_are_quoted_with_their_reasons(shop: Home) -> None:
     """0.72 less 10 % is 0.648; an own rate of 0.5 wins over it, and is taken away again."""
     shop.ok("plan", "discount", "acme", "--percent", "10", "--prefix", "49")

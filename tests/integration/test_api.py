@@ -30,7 +30,10 @@ from web.app import create_app
 LARGEST = 2**53 - 1
 NUMBERED = [
     *(f"/{kind}/{{}}" for kind in ("accounts", "transactions", "users", "tariffs", "webhooks", "deliveries", "alerts")),
-    *(f"/{kind}/{{}}" for kind in ("voucher-batches", "fraud/rules", "volume-plans", "carriers", "reratings")),
+    *(
+        f"/{kind}/{{}}"
+        for kind in ("mail-addresses", "voucher-batches", "fraud/rules", "volume-plans", "carriers", "reratings")
+    ),
     *(f"/{kind}?after={{}}" for kind in ("accounts", "users", "fraud/rules", "exchange-rates", "commissions")),
     "/cdrs?account={}",
     "/transactions?after={}&account=3",

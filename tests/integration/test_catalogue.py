@@ -15,7 +15,7 @@ from billing.catalogue import Catalogue, bump_catalogue, load_catalogue
 from billing.errors import LedgerBroken
 from billing.models import Account, AccountKind, AccountStatus, IdentityKind, Tariff
 from billing.store import reading, work
-from billing.tariffs import import_rates
+from billing.tariffs import import_rates, rename_tariff
 from rating.tariff import Rate
 from tests.integration.tree import NOW, RATE, Tree, plant
 
@@ -110,6 +110,18 @@ def test_an_unchanged_tariff_is_not_read_again(engine: Engine) -> None:
     with work(engine) as session:
         session.execute(update(Tariff).values(version=2))
     assert _load(engine, first).tariffs[tariff_id].version == 2
+
+
+def test_a_new_name_alone_reads_no_rates_again(engine: Engine) -> None:
+    """A tariff that was renamed has its new name in the next snapshot, and the rates it had."""
+    tariff_id = _add_tariff(engine, RATE)
+    first = _load(engine)
+    with work(engine) as session:
+        assert rename_tariff(session, tariff_id, "retail 2027", actor="test", now=NOW)
+    second = _load(engine, first)
+    assert second.version == first.version + 1
+    assert (second.tariffs[tariff_id].name, second.tariffs[tariff_id].version) == ("retail 2027", 2)
+    assert second.tariffs[tariff_id].rates is first.tariffs[tariff_id].rates
 
 
 def test_a_circle_of_accounts_is_an_error(engine: Engine) -> None:

@@ -25,7 +25,7 @@ from billing.errors import Conflict, OtherBody, Refused
 from billing.models import Meta, RateWriting
 from billing.plans import edit
 from billing.store import migrate, open_store, reading, work
-from billing.tariffs import add_tariff, find_rate
+from billing.tariffs import add_tariff, find_rate, rename_tariff
 from rating.decks.changes import Mode
 from rating.decks.deck import deck_of, rates_of
 from rating.plans import MarkUp
@@ -304,6 +304,18 @@ def die_half_way(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with reading(engine) as session:
         assert session.get(RateWriting, 1) is not None
         assert held(session) == OLD
+
+
+def test_a_tariff_is_not_renamed_while_it_is_written(sqlite: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import in parts finds its tariff by name; once its writer is gone, the name is free to change."""
+    die_half_way(sqlite, monkeypatch)
+    with pytest.raises(Conflict), work(sqlite) as session:
+        rename_tariff(session, 1, "retail 2027", actor="bob", now=NOW)
+    with work(sqlite) as session:
+        assert rename_tariff(session, 1, "retail 2027", actor="bob", now=NOW + timedelta(minutes=2, seconds=1))
+    with reading(sqlite) as session:
+        assert session.get(RateWriting, 1) is None
+        assert find_tariff(session, "retail 2027").version == 2
 
 
 @pytest.mark.parametrize("who", [0, 1, 2, 3])

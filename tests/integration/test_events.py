@@ -31,6 +31,7 @@ from billing.events.deliveries import (
     KEPT,
     RETRIES_S,
     Result,
+    anything_due,
     claim,
     count_dead,
     list_deliveries,
@@ -40,7 +41,15 @@ from billing.events.deliveries import (
     sweep,
 )
 from billing.events.kinds import EventKind
-from billing.events.listeners import add_email, add_webhook, end_listener, list_listeners, renew_secret
+from billing.events.listeners import (
+    ListenerView,
+    add_email,
+    add_webhook,
+    change_listener,
+    end_listener,
+    list_listeners,
+    renew_secret,
+)
 from billing.events.mails import Mailer
 from billing.events.office import UNTOLD, PostOffice
 from billing.events.webhooks import Poster
@@ -293,6 +302,45 @@ def test_a_listener_that_ended_is_told_nothing(engine: Engine) -> None:
             resend(session, delivery.id or 0, actor="t", now=NOW)
     _topped_up(engine, tree.carl, "op-2")
     assert len(_events(engine)) == 1
+
+
+def test_a_listener_that_is_off_is_told_nothing(engine: Engine) -> None:
+    """What happens meanwhile is not written for it; what waited is told once it is on, to where it is told by then."""
+    tree = plant(engine)
+    hook, _ = _hook(engine, tree.operator)
+
+    def turn(*, off: bool, **more: Any) -> ListenerView:
+        with work(engine) as session:
+            return change_listener(session, hook, {"paused": off, **more}, actor="t", now=NOW)  # type: ignore[typeddict-item] # as a form sends it
+
+    _topped_up(engine, tree.carl)
+    _told_to(engine)
+    assert turn(off=True).paused_at == NOW
+    _topped_up(engine, tree.carl, "op-2")
+    assert len(_events(engine)) == 1
+    with work(engine) as session:
+        assert not anything_due(session, NOW)
+        assert claim(session, "me", now=NOW) == []
+    assert turn(off=False, address="https://hooks.example.com/new").paused_at is None
+    _topped_up(engine, tree.carl, "op-3")
+    _told_to(engine)
+    with work(engine) as session:
+        assert anything_due(session, NOW)
+        assert [due.address for due in claim(session, "me", now=NOW)] == ["https://hooks.example.com/new"] * 2
+    with reading(engine) as session:
+        told = [row.after for row in session.exec(select(AuditRow)) if row.action == "listener.set"]
+    assert told == [{"paused": True}, {"address": "https://hooks.example.com/new", "paused": False}]
+
+
+def test_one_that_is_off_hides_nothing_from_another(engine: Engine) -> None:
+    """The events that both want are written, and told to the other alone."""
+    tree = plant(engine)
+    hook, _ = _hook(engine, tree.operator)
+    other, _ = _hook(engine, tree.operator, url=f"{HOOK}/other")
+    with work(engine) as session:
+        change_listener(session, hook, {"paused": True}, actor="t", now=NOW)
+    _topped_up(engine, tree.carl)
+    assert _told_to(engine) == {("topup.created", other)}
 
 
 def test_what_is_refused_leaves_nothing(engine: Engine) -> None:

@@ -180,3 +180,40 @@ def test_a_dead_claim_is_taken_over_once(engine: Engine) -> None:
         assert answers.claim(session, "a", "h", now=later) == Claimed()
         assert answers.claim(session, "a", "h", now=later) == Running()
         assert session.exec(select(ApiAnswer.started_at)).one() == later
+
+
+def test_a_key_is_changed_under_the_rules_for_a_new_one(engine: Engine) -> None:
+    """What is named is set and audited, once; what is refused leaves the key as it was."""
+    tree = plant(engine)
+    token = make(engine, tree.cleo)
+    number = token.partition(".")[0]
+
+    def change(**changes: object) -> keys.KeyView:
+        with work(engine) as session:
+            reach = operators_reach(session)
+            return keys.change_key(session, reach, number, changes, actor="test", now=NOW)  # type: ignore[arg-type] # as a caller without types
+
+    changed = change(name="till", scopes=["calls:write"], expires_at=NOW + timedelta(days=1))
+    assert (changed.name, changed.scopes, changed.expires_at) == ("till", ("calls:write",), NOW + timedelta(days=1))
+    assert change() == change(name="till") == changed
+    wrong: tuple[dict[str, object], ...] = (
+        {"scopes": ["keys:read"]},
+        {"scopes": []},
+        {"name": ""},
+        {"allow_from": ["x"]},
+        {"expires_at": NOW},
+    )
+    for refused in wrong:
+        with pytest.raises(Refused):
+            change(**refused)
+    with reading(engine) as session:
+        assert keys.find_key(session, operators_reach(session), number) == changed
+        told = session.exec(select(AuditRow).where(AuditRow.action == "key.set")).all()
+        assert [(row.before, row.after) for row in told] == [
+            (
+                {"name": "k", "scopes": ["money:read"], "expires_at": None},
+                {"name": "till", "scopes": ["calls:write"], "expires_at": (NOW + timedelta(days=1)).isoformat()},
+            )
+        ]
+    with pytest.raises(NotFound), work(engine) as session:
+        keys.lock_key(session, Reach(tree.carl, AccountKind.CUSTOMER), number)

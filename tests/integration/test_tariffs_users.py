@@ -20,7 +20,7 @@ from billing.errors import Conflict, NotFound, Refused
 from billing.models import AuditRow, RateRow, RateTerms, Tariff, User, UserSession
 from billing.models.rates import STILL
 from billing.store import reading, work
-from billing.tariffs import Imported, add_tariff, find_rate, import_rates, list_tariffs, rate_of_row
+from billing.tariffs import Imported, add_tariff, find_rate, import_rates, list_tariffs, rate_of_row, rename_tariff
 from billing.users import add_user, check_password, find_session, log_in, log_out, set_password
 from rating.errors import TariffError
 from rating.prefixes import PrefixMap
@@ -74,6 +74,28 @@ def test_a_tariff_is_made_once(retail: Engine) -> None:
     assert before["audit"] == ["tariff.add"]
     with reading(retail) as session:
         assert [(tariff.name, rates) for tariff, rates in list_tariffs(session)] == [("retail", 0)]
+
+
+def test_a_tariff_is_renamed(retail: Engine) -> None:
+    """Under the rules for a new name; what is refused, and the name it has, change nothing."""
+    with work(retail) as session:
+        number = add_tariff(session, name="b", currency="EUR", rounding=ROUNDING, actor="ann", now=NOW).id or 0
+    with work(retail) as session:
+        assert rename_tariff(session, number, "c", actor="ann", now=NOW)
+    with reading(retail) as session:
+        assert [(row.before, row.after) for row in session.exec(select(AuditRow)) if row.action == "tariff.rename"] == [
+            ({"name": "b"}, {"name": "c"})
+        ]
+        before = [row.model_dump() for row in session.exec(select(Tariff))], catalogue_version(session)
+    for name, error in (("retail", Conflict), ("", Refused), (" c", Refused), ("x" * 101, Refused)):
+        with pytest.raises(error), work(retail) as session:
+            rename_tariff(session, number, name, actor="ann", now=NOW)
+    with pytest.raises(NotFound), work(retail) as session:
+        rename_tariff(session, 99, "d", actor="ann", now=NOW)
+    with work(retail) as session:
+        assert not rename_tariff(session, number, "c", actor="ann", now=NOW)
+    with reading(retail) as session:
+        assert before == ([row.model_dump() for row in session.exec(select(Tariff))], catalogue_version(session))
 
 
 def test_a_tariff_that_makes_no_sense_is_refused(retail: Engine) -> None:

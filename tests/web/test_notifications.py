@@ -9,7 +9,7 @@ import pytest
 from billing.events.deliveries import Result, claim, settle_delivery, spread
 from billing.events.kinds import EventKind
 from billing.events.listeners import add_webhook
-from billing.models import Channel, Delivery, DeliveryState, Listener
+from billing.models import Channel, Delivery, DeliveryState, Event, Listener, ListenerKind
 from billing.store import work
 from billing.topups import top_up
 from tests.web.conftest import Visitor
@@ -115,6 +115,51 @@ def test_a_receiver_is_ended(owner: Visitor) -> None:
     assert "New secret" not in page
     assert owner.submit(f"{HOME}/{listener.id}/secret").status_code == 303
     assert "only a webhook that is in use" in owner.get(HOME).text
+
+
+def test_a_receiver_is_changed(owner: Visitor) -> None:
+    """Address and events; what is refused comes back as it was typed, and changes nothing; the secret stays."""
+    _add(owner)
+    (listener,) = owner.world.rows(Listener)
+    path = f"{HOME}/{listener.id}"
+    changed = owner.submit(path, address="https://crm.example.com/new", kinds="call.ended")
+    assert (changed.status_code, changed.headers["location"]) == (303, path)
+    (row,) = owner.world.rows(Listener)
+    assert (row.address, row.secret) == ("https://crm.example.com/new", listener.secret)
+    assert [one.kind for one in owner.world.rows(ListenerKind)] == ["call.ended"]
+    refused = owner.submit(path, address="ftp://x", kinds="call.ended")
+    assert (refused.status_code, "begins with https://" in refused.text, "ftp://x" in refused.text) == (422, True, True)
+    assert "say which events" in owner.submit(path, address="https://crm.example.com/new").text
+    (row,) = owner.world.rows(Listener)
+    assert row.address == "https://crm.example.com/new"
+
+
+def test_a_letter_is_changed(owner: Visitor) -> None:
+    """Language, and whether of those below as well: a box that is not ticked is one that was cleared."""
+    owner.submit(f"{HOME}/email", address="a@example.com", kinds="call.ended", language="de", subtree="yes")
+    (listener,) = owner.world.rows(Listener)
+    owner.submit(f"{HOME}/{listener.id}", address="b@example.com", kinds="call.ended", language="fr")
+    (row,) = owner.world.rows(Listener)
+    assert (row.address, row.language, row.subtree) == ("b@example.com", "fr", False)
+
+
+def test_a_receiver_rests_for_a_while(owner: Visitor) -> None:
+    """Off it says so and is told nothing that happens; on again it is told what comes."""
+    _add(owner)
+    (listener,) = owner.world.rows(Listener)
+    path = f"{HOME}/{listener.id}"
+    assert owner.submit(f"{path}/pause", off="yes").status_code == 303
+    assert owner.world.rows(Listener)[0].paused_at == NOON
+    assert "Off since" in owner.get(path).text
+    assert ">off</span>" in owner.get(HOME).text
+    with work(owner.world.engine) as session:
+        account_id = owner.world.account_id("Delta Logistics")
+        top_up(session, account_id, EURO, operation="op-0", actor="t", now=NOON)
+    assert owner.world.rows(Event) == []
+    owner.submit(f"{path}/pause")
+    assert owner.world.rows(Listener)[0].paused_at is None
+    assert "Off since" not in owner.get(path).text
+    _told(owner, Result(True, "200"))
 
 
 def test_there_is_a_page_for_older_deliveries(owner: Visitor) -> None:

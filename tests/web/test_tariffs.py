@@ -76,6 +76,23 @@ def test_a_tariff_is_made_in_the_panel(owner: Visitor) -> None:
     assert owner.get("/tariffs/2").status_code == 404
 
 
+def test_a_tariff_is_renamed_in_the_panel(panel: Visitor) -> None:
+    """Under the rules for a new name; what is refused is said and changes nothing."""
+    with work(panel.world.engine) as session:
+        add_tariff(
+            session, name="Other", currency="EUR", rounding=Rounding(), actor="test", now=panel.world.clock.now()
+        )
+    assert panel.submit("/tariffs/1/name", name=" Retail 2027 ").headers["location"] == "/tariffs/1"
+    assert "<h1" in panel.get("/tariffs/1").text
+    for name in ("Other", "", "x" * 150):
+        panel.submit("/tariffs/1/name", name=name)
+        assert "alert-danger" in panel.get("/tariffs/1").text
+    assert [row.name for row in panel.world.rows(Tariff)] == ["Retail 2027", "Other"]
+    assert [row.after for row in panel.world.rows(AuditRow) if row.action == "tariff.rename"] == [
+        {"name": "Retail 2027"}
+    ]
+
+
 def test_the_first_file_is_imported(panel: Visitor) -> None:
     """After the import the page shows the rates, the version and who made it, and the file is not kept."""
     page = panel.get("/tariffs/1").text

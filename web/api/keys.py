@@ -1,4 +1,4 @@
-"""Keys: made with what one has oneself, listed, revoked."""
+"""Keys: made with what one has oneself, listed, changed, revoked."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from billing import keys
 from billing.access import covers_all
-from billing.keys import KeyView
+from billing.keys import KeyChanges, KeyView
 from billing.store import reading, work
 from web.api.auth import Asking
+from web.api.etags import IfMatch, check_match, etag_of
 from web.api.problems import Problem
 from web.api.routes import MOST_ID, Cursor, PageSize, needs, resource
 from web.api.shapes import Body, Moment, Page, SentMoment, Shape
@@ -21,6 +22,9 @@ from web.context import panel_of
 router = resource("keys")
 
 KeyId = Annotated[str, Path(min_length=1, max_length=60, examples=["callctl-5f1c0a9b2d3e4f5061728394"])]
+
+Scopes = list[Annotated[str, Field(max_length=40)]]
+Networks = list[Annotated[str, Field(max_length=50)]]
 
 
 class KeyShape(Shape):
@@ -51,11 +55,20 @@ class NewKey(Body):
 
     name: str = Field(min_length=1, max_length=100, examples=["billing robot"])
     account_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="For whom it acts; you, if not given.")
-    scopes: list[Annotated[str, Field(max_length=40)]] = Field(min_length=1, max_length=50, examples=[["money:read"]])
-    allow_from: list[Annotated[str, Field(max_length=50)]] = Field(
+    scopes: Scopes = Field(min_length=1, max_length=50, examples=[["money:read"]])
+    allow_from: Networks = Field(
         default=[], max_length=50, description="Networks; anywhere, if none.", examples=[["203.0.113.0/24"]]
     )
     expires_at: SentMoment | None = None
+
+
+class ChangedKey(Body):
+    """What is to be set; what is not named stays. No network is from anywhere; `expires_at` null is never."""
+
+    name: str = Field(default="", min_length=1, max_length=100, examples=["billing robot"])
+    scopes: Scopes = Field(default=[], min_length=1, max_length=50, examples=[["money:read"]])
+    allow_from: Networks = Field(default=[], max_length=50, examples=[["203.0.113.0/24"]])
+    expires_at: SentMoment | None = Field(default=None, examples=["2099-01-01T00:00:00Z"])
 
 
 @router.get("/keys", **needs("keys:read"))
@@ -68,7 +81,7 @@ def list_keys(request: Request, caller: Asking, after: Cursor = "", most: PageSi
 
 
 @router.post("/keys", status_code=201, **needs("keys:write", "not_allowed", changes=True))
-def add_key(request: Request, caller: Asking, body: NewKey) -> MadeKeyShape:
+def add_key(request: Request, response: Response, caller: Asking, body: NewKey) -> MadeKeyShape:
     """Make a key for your own account or one below it, with scopes that you have yourself."""
     if not covers_all(caller.scopes, body.scopes):
         raise Problem("not_allowed", "A key can give away only scopes that it has itself.")
@@ -86,14 +99,42 @@ def add_key(request: Request, caller: Asking, body: NewKey) -> MadeKeyShape:
             ids=panel.ids,
             now=panel.clock.now(),
         )
+    response.headers["etag"] = _tag(_shape(made))
     return MadeKeyShape(**_shape(made).model_dump(), key=token)
 
 
 @router.get("/keys/{key_id}", **needs("keys:read"))
-def get_key(request: Request, caller: Asking, key_id: KeyId) -> KeyShape:
-    """Return one key."""
+def get_key(request: Request, response: Response, caller: Asking, key_id: KeyId) -> KeyShape:
+    """Return one key. Its ETag is what a change must name."""
     with reading(panel_of(request).engine) as session:
-        return _shape(keys.find_key(session, caller.reach, key_id))
+        shape = _shape(keys.find_key(session, caller.reach, key_id))
+    response.headers["etag"] = _tag(shape)
+    return shape
+
+
+@router.patch("/keys/{key_id}", **needs("keys:write", "not_allowed", changes=True, edits=True))
+def change_key(
+    request: Request,
+    response: Response,
+    caller: Asking,
+    *,
+    key_id: KeyId,
+    body: ChangedKey,
+    if_match: IfMatch = None,
+) -> KeyShape:
+    """Set what is named of a key; its secret stays. Both what it has and what it gets must be scopes of your own."""
+    panel = panel_of(request)
+    changes: KeyChanges = {name: getattr(body, name) for name in body.model_fields_set}  # type: ignore[assignment]
+    with work(panel.engine) as session:
+        found = keys.lock_key(session, caller.reach, key_id)
+        check_match(if_match, _tag(_shape(found)))
+        # Who may less than a key must not let it live longer, or be used from elsewhere.
+        if not covers_all(caller.scopes, [*found.scopes, *body.scopes]):
+            raise Problem("not_allowed", "A key is changed, and given, only by who has all of its scopes.")
+        changed = keys.change_key(session, caller.reach, key_id, changes, actor=caller.actor, now=panel.clock.now())
+        shape = _shape(changed)
+    response.headers["etag"] = _tag(shape)
+    return shape
 
 
 @router.delete("/keys/{key_id}", status_code=204, **needs("keys:write", changes=True))
@@ -108,3 +149,8 @@ def revoke_key(request: Request, caller: Asking, key_id: KeyId) -> Response:
 def _shape(key: KeyView) -> KeyShape:
     facts = {name: getattr(key, name) for name in KeyShape.model_fields if name not in {"id", "scopes", "allow_from"}}
     return KeyShape(**facts, id=key.public_id, scopes=list(key.scopes), allow_from=list(key.allow_from))
+
+
+def _tag(shape: KeyShape) -> str:
+    """Return the tag of what can be edited, or ended: that a key was used changes nothing about it."""
+    return etag_of(shape.model_dump(mode="json", exclude={"last_used_at", "last_used_from", "account"}))

@@ -112,7 +112,7 @@ def change_user(
     panel = panel_of(request)
     now = panel.clock.now()
     with work(panel.engine) as session:
-        person = people.find_person(session, caller.reach, user_id)
+        person = people.lock_person(session, caller.reach, user_id)
         check_match(if_match, _tag(_shape(person)))
         _check_role(caller, Role(person.role))
         if body.role is not None:
@@ -138,6 +138,17 @@ def reset_password(request: Request, caller: Asking, user_id: UserId) -> Invited
         )
         person = people.find_person(session, caller.reach, user_id)
     return InvitedShape(**_shape(person).model_dump(), one_time_password=password)
+
+
+@router.delete("/users/{user_id}/second-factor", status_code=204, **needs("users:write", "not_allowed", changes=True))
+def reset_second_factor(request: Request, caller: Asking, user_id: UserId) -> Response:
+    """Take a person's second factor away, for who lost their phone; their sessions end."""
+    panel = panel_of(request)
+    with work(panel.engine) as session:
+        person = people.find_person(session, caller.reach, user_id)
+        _check_role(caller, Role(person.role))
+        people.reset_second_factor(session, caller.reach, user_id, actor=caller.actor, now=panel.clock.now())
+    return Response(status_code=204)
 
 
 def _check_role(caller: Caller, role: Role) -> None:

@@ -13,17 +13,25 @@ from billing.access import Reach
 from billing.errors import NotFound
 from billing.events import listeners
 from billing.events.kinds import EventKind
-from billing.events.listeners import ListenerView
+from billing.events.listeners import ListenerChanges, ListenerView
 from billing.models import Channel
 from billing.store import reading, work
 from web.api.auth import Asking
+from web.api.etags import IfMatch, check_match, etag_of
 from web.api.routes import MOST_ID, needs, resource
 from web.api.shapes import Body, Moment, Page, Shape
 from web.context import panel_of
 
 router = resource("webhooks")
 
+Url = Annotated[str, Field(min_length=1, max_length=500, examples=["https://hooks.example.com/callctl"])]
+Events = Annotated[
+    list[Annotated[EventKind, Field(strict=False)]],
+    Field(min_length=1, max_length=20, examples=[["balance.low", "topup.created"]]),
+]
 WebhookId = Annotated[int, Path(ge=1, le=MOST_ID, examples=[7])]
+SETS = {"url": "address", "events": "kinds", "paused": "paused"}
+"""What a member of a change is inside."""
 
 
 class WebhookShape(Shape):
@@ -35,6 +43,7 @@ class WebhookShape(Shape):
     url: str = Field(examples=["https://hooks.example.com/callctl"])
     events: list[EventKind]
     created_at: Moment
+    paused_at: Moment | None = Field(description="Off since then: told nothing that happens meanwhile. Null is on.")
     ended_at: Moment | None
     ended_why: str
 
@@ -48,9 +57,17 @@ class MadeWebhookShape(WebhookShape):
 class NewWebhook(Body):
     """Where to post, and what."""
 
-    url: str = Field(min_length=1, max_length=500, examples=["https://hooks.example.com/callctl"])
-    events: list[Annotated[EventKind, Field(strict=False)]] = Field(min_length=1, max_length=20)
+    url: Url
+    events: Events
     account_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="Whose events; yours, if not given.")
+
+
+class ChangedWebhook(Body):
+    """What is to be set; what is not named stays. Whose events it posts stays: for those of others make another one."""
+
+    url: Url = ""
+    events: Events = Field(default=[])
+    paused: bool = Field(default=False, description="Post nothing that happens until it is on again.")
 
 
 @router.get("/webhooks", **needs("webhooks:read"))
@@ -63,7 +80,7 @@ def list_webhooks(request: Request, caller: Asking) -> Page[WebhookShape]:
 
 
 @router.post("/webhooks", status_code=201, **needs("webhooks:write", changes=True))
-def add_webhook(request: Request, caller: Asking, body: NewWebhook) -> MadeWebhookShape:
+def add_webhook(request: Request, response: Response, caller: Asking, body: NewWebhook) -> MadeWebhookShape:
     """Post events to a URL, signed as Standard Webhooks say."""
     panel = panel_of(request)
     with work(panel.engine) as session:
@@ -79,14 +96,41 @@ def add_webhook(request: Request, caller: Asking, body: NewWebhook) -> MadeWebho
             now=panel.clock.now(),
         )
         shape = _shape(listeners.find_listener(session, number))
+    response.headers["location"] = f"/api/v1/webhooks/{number}"
+    response.headers["etag"] = _tag(shape)
     return MadeWebhookShape(**shape.model_dump(), secret=secret)
 
 
 @router.get("/webhooks/{webhook_id}", **needs("webhooks:read"))
-def get_webhook(request: Request, caller: Asking, webhook_id: WebhookId) -> WebhookShape:
-    """Return one webhook, ended or not."""
+def get_webhook(request: Request, response: Response, caller: Asking, webhook_id: WebhookId) -> WebhookShape:
+    """Return one webhook, ended or not. Its ETag is what a change must name."""
     with reading(panel_of(request).engine) as session:
-        return _shape(see_webhook(session, caller.reach, webhook_id))
+        shape = _shape(see_webhook(session, caller.reach, webhook_id))
+    response.headers["etag"] = _tag(shape)
+    return shape
+
+
+@router.patch("/webhooks/{webhook_id}", **needs("webhooks:write", changes=True, edits=True))
+def change_webhook(
+    request: Request,
+    response: Response,
+    caller: Asking,
+    *,
+    webhook_id: WebhookId,
+    body: ChangedWebhook,
+    if_match: IfMatch = None,
+) -> WebhookShape:
+    """Post elsewhere, or other events, or nothing for a while. Its secret stays; what waits goes where it posts now."""
+    panel = panel_of(request)
+    changes: ListenerChanges = {SETS[name]: getattr(body, name) for name in body.model_fields_set}  # type: ignore[assignment]
+    with work(panel.engine) as session:
+        see_webhook(session, caller.reach, webhook_id)
+        listeners.lock_listener(session, webhook_id)
+        check_match(if_match, _tag(_shape(listeners.find_listener(session, webhook_id))))
+        changed = listeners.change_listener(session, webhook_id, changes, actor=caller.actor, now=panel.clock.now())
+        shape = _shape(changed)
+    response.headers["etag"] = _tag(shape)
+    return shape
 
 
 @router.post("/webhooks/{webhook_id}/secret", **needs("webhooks:write", changes=True))
@@ -128,6 +172,11 @@ def _shape(one: ListenerView) -> WebhookShape:
         url=one.address,
         events=list(one.kinds),
         created_at=one.created_at,
+        paused_at=one.paused_at,
         ended_at=one.ended_at,
         ended_why=one.ended_why,
     )
+
+
+def _tag(shape: WebhookShape) -> str:
+    return etag_of(shape.model_dump(mode="json", exclude={"account", "created_at"}))

@@ -154,6 +154,20 @@ async def listener_page(
     state: DeliveryState | None = None,
 ) -> Response:
     """Show one listener and what it was told, newest first."""
+    return await _listener(request, principal, number, before=before, state=state)
+
+
+async def _listener(
+    request: Request,
+    principal: Principal,
+    number: int,
+    *,
+    before: int | None = None,
+    state: DeliveryState | None = None,
+    status: int = 200,
+    error: str = "",
+    form: Mapping[str, Any] | None = None,
+) -> Response:
     panel = panel_of(request)
 
     def read() -> tuple[listeners.ListenerView, list[tuple[Delivery, Event]]]:
@@ -167,6 +181,16 @@ async def listener_page(
         request,
         principal,
         "listener.html",
+        status=status,
+        error=error,
+        form=form
+        or {
+            "address": listener.address,
+            "kinds": [kind.value for kind in listener.kinds],
+            "language": listener.language,
+            "subtree": listener.subtree,
+        },
+        languages=LANGUAGES,
         listener=listener,
         told=told[:PAGE],
         following=told[PAGE - 1][0].id if len(told) > PAGE else None,
@@ -174,6 +198,55 @@ async def listener_page(
         states=list(DeliveryState),
         meanings=MEANINGS,
     )
+
+
+@router.post(HOME + "/{number}")
+async def change(
+    request: Request,
+    principal: Keeper,
+    number: Number,
+    *,
+    address: Text = "",
+    language: Text = "",
+    subtree: Text = "",
+    kinds: Kinds | None = None,
+) -> Response:
+    """Tell it elsewhere, or of other events."""
+    panel = panel_of(request)
+
+    def do() -> None:
+        with work(panel.engine) as session:
+            found = _see(session, principal.reach, number)
+            changes = listeners.ListenerChanges(address=address.strip(), kinds=_kinds(kinds or []))
+            if found.channel is Channel.EMAIL:
+                changes["language"], changes["subtree"] = language, subtree == "yes"
+            listeners.change_listener(session, number, changes, actor=principal.login, now=panel.clock.now())
+
+    try:
+        await run_in_threadpool(do)
+    except Refused as why:
+        form = {"address": address[:500], "kinds": kinds or [], "language": language[:10], "subtree": subtree == "yes"}
+        return await _listener(request, principal, number, status=422, error=f"{why}.", form=form)
+    return flash(request, principal, "success", "It is told so from now on.", to=f"{HOME}/{number}")
+
+
+@router.post(HOME + "/{number}/pause")
+async def pause(request: Request, principal: Keeper, number: Number, off: Text = "") -> Response:
+    """Let it rest, or tell it again."""
+    panel = panel_of(request)
+
+    def do() -> None:
+        with work(panel.engine) as session:
+            _see(session, principal.reach, number)
+            changes = listeners.ListenerChanges(paused=off == "yes")
+            listeners.change_listener(session, number, changes, actor=principal.login, now=panel.clock.now())
+
+    try:
+        await run_in_threadpool(do)
+    except Refused as why:
+        return flash(request, principal, "danger", f"{why}.", to=f"{HOME}/{number}")
+    said = "It is off: nothing that happens is told to it." if off == "yes" else "It is on again; what waited is told."
+    return flash(request, principal, "success", said, to=f"{HOME}/{number}")
 
 
 @router.post(HOME + "/{number}/end")

@@ -27,7 +27,7 @@ from billing.store import reading, work
 from billing.tariff_owners import own_tariff
 from billing.tariff_owners import owners as owners_of
 from billing.tariff_sight import is_own, list_in_sight, own_ids, see_tariff
-from billing.tariffs import add_tariff
+from billing.tariffs import add_tariff, rename_tariff
 from rating.decks.deck import ALWAYS
 from rating.errors import AmountError, TariffError
 from rating.facts import price_text
@@ -310,6 +310,25 @@ async def undo(
         said = await run_in_threadpool(change)
     except (Refused, Conflict) as why:
         return flash(request, principal, "warning", f"{why}.", to=to)
+    return flash(request, principal, "success", said, to=to)
+
+
+@router.post(HOME + "/{tariff_id}/name")
+async def rename(request: Request, principal: Keeper, tariff_id: TariffId, name: Text = "") -> Response:
+    """Give a tariff another name."""
+    panel, wanted = panel_of(request), name.strip()[:200]
+
+    def change() -> bool:
+        with work(panel.engine) as session:
+            change_own(session, principal, tariff_id)
+            return rename_tariff(session, tariff_id, wanted, actor=principal.login, now=panel.clock.now())
+
+    to = f"{HOME}/{tariff_id}"
+    try:
+        changed = await run_in_threadpool(change)
+    except (Refused, Conflict) as why:
+        return flash(request, principal, "danger", f"{why}.", to=to)
+    said = f"It is called {wanted} now. Past charges keep the old name." if changed else "It has that name already."
     return flash(request, principal, "success", said, to=to)
 
 
