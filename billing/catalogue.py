@@ -146,7 +146,7 @@ class Catalogue:
             return False
         accounts = [*(party.account_id for party in chain), self.parents.get(chain[-1].account_id, 0)]
         return any(
-            rule.looks_at(number, self.guard.ranges)
+            rule.holds_in(accounts) and rule.looks_at(number, self.guard.ranges)
             for account_id in accounts
             for rule in self.guard.rules.get(account_id, ())
         )

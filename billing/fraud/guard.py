@@ -23,9 +23,9 @@ from billing.alerts import raise_alert
 from billing.credit.live import HangupRequest, LiveCalls, LiveCallView
 from billing.credit.store import CreditStore
 from billing.errors import BillingError, CreditUnavailable
-from billing.fraud.judge import Broken, Rule, Spent, judge_call, judge_sum
+from billing.fraud.judge import Broken, Lift, Rule, Spent, judge_call, judge_sum, lifted_for
 from billing.fraud.numbers import Prefixes, country_of
-from billing.fraud.rules import ALERTS, lifted_at, list_rules
+from billing.fraud.rules import ALERTS, lifts_of, list_rules, standing_of
 from billing.models import Account, AccountStatus, Cdr
 from billing.models.fraud import AccountCountry, FraudAction, FraudKind, RiskyRange
 from billing.ports import Clock
@@ -54,6 +54,18 @@ class Book:
 
     rules: dict[int, tuple[Rule, ...]]
     ranges: Prefixes
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """An account and all above it, and when it was looked at."""
+
+    line: tuple[int, ...]
+    lifts: tuple[Lift, ...]
+
+    def since(self, rule: Rule) -> datetime | None:
+        """Return from when on a rule counts."""
+        return lifted_for(rule, self.lifts, self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +183,8 @@ class FraudGuard:
 
     @staticmethod
     def _rules_for(session: Session, book: Book, account_id: int) -> list[Rule]:
-        return [rule for above in ancestors(session, account_id) for rule in book.rules.get(above, ())]
+        line = ancestors(session, account_id)
+        return [rule for above in line for rule in book.rules.get(above, ()) if rule.holds_in(line)]
 
     def _judge_account(  # noqa: PLR0917 - an account with all that is known of it
         self,
@@ -186,27 +199,38 @@ class FraudGuard:
         summing = [rule for rule in rules if rule.sums()]
         with reading(self.engine) as session:
             account = session.exec(select(Account).where(Account.id == account_id)).one()
-            lifted = lifted_at(session, account_id)
+            looked = Looked(tuple(ancestors(session, account_id)), tuple(lifts_of(session, account_id)))
             widest = max((rule.within for rule in summing), default=timedelta())
             spent = _ended(session, account_id, now - widest) if summing else []
         fresh = [call for call in begun if call.call_id not in self._judged]
-        fresh = [call for call in fresh if lifted is None or call.offered_at > lifted]
-        found = self._judge_calls(book, account, rules, fresh, now, judgement)
+        found = self._judge_calls(book, account, rules, fresh, looked, now, judgement)
         spent += [Spent(call.callee, call.held_micros, None, None) for call in live]
         for rule in summing:
-            broken = judge_sum(rule, spent, now=now, since=lifted, ranges=book.ranges, currency=account.currency)
+            since = looked.since(rule)
+            broken = judge_sum(rule, spent, now=now, since=since, ranges=book.ranges, currency=account.currency)
             found += [broken] if broken else []
         judgement.found += [Finding(account_id, broken) for broken in found]
 
     def _judge_calls(  # noqa: PLR0917 - an account with all that is known of it
-        self, book: Book, account: Account, rules: list[Rule], fresh: list[Begun], now: datetime, judgement: Judgement
+        self,
+        book: Book,
+        account: Account,
+        rules: list[Rule],
+        begun: list[Begun],
+        looked: Looked,
+        now: datetime,
+        judgement: Judgement,
     ) -> list[Broken]:
         found: list[Broken] = []
+        since = {rule.id: looked.since(rule) for rule in rules}
+        fresh = [call for call in begun if any(_counts(call, at) for at in since.values())]
         new_in: dict[str, str] = {}
         if fresh and any(rule.kind is FraudKind.NEW_COUNTRY for rule in rules):
             new_in = self._new_countries(account.id or 0, fresh, judgement)
         for call in fresh:
             for rule in rules:
+                if not _counts(call, since[rule.id]):
+                    continue
                 new = new_in.get(call.callee, "") if now - account.created_at >= rule.learn else ""
                 broken = judge_call(
                     rule, call.callee, at=call.offered_at, timezone=account.timezone, ranges=book.ranges, new_in=new
@@ -246,19 +270,24 @@ class FraudGuard:
             locked = select(Account).where(Account.id == finding.account_id).with_for_update(key_share=True)
             account = session.exec(locked).one()
             active = account.status is AccountStatus.ACTIVE
+            # What the guard has blocked by a rule of less weight is blocked by this one as well: both must be lifted.
+            guarded = active or (
+                account.status is AccountStatus.BLOCKED
+                and any(alert.facts.get("blocked") for alert in standing_of(session, finding.account_id))
+            )
             raised = raise_alert(
                 session,
                 kind=f"{ALERTS}{rule.kind.value}",
                 subject=f"account:{finding.account_id} rule:{rule.id}",
                 message=f"{account.name}: {finding.broken.why}"[:500],
                 account_id=finding.account_id,
-                facts={"rule": rule.id, "action": rule.action.value, "blocked": blocks and active},
+                facts={"rule": rule.id, "action": rule.action.value, "blocked": blocks and guarded},
                 now=now,
             )
             if raised is None:
                 return False
-            if blocks and active:
-                set_status(session, finding.account_id, AccountStatus.BLOCKED, actor=ACTOR, now=now)
+            if blocks and account.status in {AccountStatus.ACTIVE, AccountStatus.BLOCKED}:
+                set_status(session, finding.account_id, AccountStatus.BLOCKED, by=rule.by, actor=ACTOR, now=now)
         log.warning("fraud_alert", account=finding.account_id, rule=rule.id, action=rule.action.value)
         return True
 
@@ -281,6 +310,10 @@ class FraudGuard:
         await outbox.tell_accounts(self.engine, self.credit, [finding.account_id], clock=self.clock)
         if action is FraudAction.END:
             await self.live.ask_hangup(HangupRequest(f"{EVERY_CALL}{finding.account_id}", ACTOR, "fraud"))
+
+
+def _counts(call: Begun, since: datetime | None) -> bool:
+    return since is None or call.offered_at > since
 
 
 def _ended(session: Session, account_id: int, since: datetime) -> list[Spent]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,10 +18,11 @@ NOTHING = Prefixes.of(())
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule, ready to judge by. `account_id`: for it and all below."""
+    """A rule, ready to judge by. `account_id`: for it and all below. `by`: the reseller whose rule it is, or None."""
 
     id: int
     account_id: int
+    by: int | None
     kind: FraudKind
     action: FraudAction
     group: Prefixes | None
@@ -39,6 +40,7 @@ class Rule:
         return cls(
             id=row.id or 0,
             account_id=row.account_id,
+            by=row.by_account_id,
             kind=row.kind,
             action=row.action,
             group=Prefixes.of(row.prefixes) if row.prefixes else None,
@@ -51,6 +53,10 @@ class Rule:
             learn=timedelta(days=row.learn_days or 0),
         )
 
+    def holds_in(self, line: Sequence[int]) -> bool:
+        """Return whether its maker stands in a line of accounts: a reseller's rule does not follow who leaves it."""
+        return self.by is None or self.by in line
+
     def looks_at(self, number: str, ranges: Prefixes) -> bool:
         """Return whether a destination is among those that the rule is about."""
         if self.group is None and not self.risky:
@@ -62,6 +68,27 @@ class Rule:
     def sums(self) -> bool:
         """Return whether the rule looks at many calls together, and not at each."""
         return self.kind in {FraudKind.SPEND_HOUR, FraudKind.SPEND_DAY, FraudKind.SHORT_CALLS}
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """When an account was looked at, and for whom: a reseller, or None, the operator."""
+
+    by: int | None
+    at: datetime
+
+
+def lifted_for(rule: Rule, lifts: Iterable[Lift], line: Sequence[int]) -> datetime | None:
+    """Return from when on a rule counts. `line`: the account and all above it, in that order.
+
+    Who lifts stands at or above the rule's maker. So what a reseller lifts says nothing of the operator's rules.
+    """
+    at = [
+        lift.at
+        for lift in lifts
+        if lift.by is None or (rule.by in line and lift.by in line and line.index(lift.by) >= line.index(rule.by))
+    ]
+    return max(at, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,19 @@ from sqlmodel import Session, col, select
 from billing import audit
 from billing.accounts import set_status
 from billing.alerts import dismiss_alert, list_alerts
+from billing.blocks import may_lift
 from billing.catalogue import bump_catalogue
 from billing.errors import NotFound, Refused
+from billing.fraud.judge import Lift
 from billing.limits import MOST_PREFIXES, checked_hours, checked_prefixes
-from billing.models import Account, AccountStatus
+from billing.models import Account, AccountStatus, Alert
 from billing.models.fraud import FraudAction, FraudKind, FraudLift, FraudRule, RiskyRange
+from billing.subtree import is_within
 from rating.money import MOST_MICROS
 
 MOST_RULES = 500
+MOST_OF_RESELLER = 50
+"""The guard looks at all rules every two seconds."""
 MOST_RANGES = 200_000
 AT_ONCE = 5_000
 ALERTS = "fraud."
@@ -46,17 +51,23 @@ class Wanted:
     learn_days: int | None = None
 
 
-def add_rule(session: Session, account_id: int, wanted: Wanted, *, actor: str, now: datetime) -> int:
-    """Make a rule for an account and all below it; return its number. Raises `NotFound`, `Refused`."""
+def add_rule(
+    session: Session, account_id: int, wanted: Wanted, *, by: int | None = None, actor: str, now: datetime
+) -> int:
+    """Make a rule for an account and all below it; return its number. Raises `NotFound`, `Refused`.
+
+    `by`: the reseller whose rule it is, at or above the account (None: the operator). All rules count, whoever made
+    them: one more never lets through what another stops.
+    """
     account = session.exec(select(Account).where(Account.id == account_id).with_for_update(read=True)).first()
     if account is None:
         raise NotFound(f"there is no account {account_id}")
     _check(wanted)
-    if (
-        session.exec(select(func.count()).select_from(FraudRule).where(col(FraudRule.ended_at).is_(None))).one()
-        >= MOST_RULES
-    ):
-        raise Refused(f"there are {MOST_RULES} rules already")
+    most = MOST_RULES if by is None else MOST_OF_RESELLER
+    whose = col(FraudRule.by_account_id).is_(None) if by is None else col(FraudRule.by_account_id) == by
+    standing = select(func.count()).select_from(FraudRule).where(col(FraudRule.ended_at).is_(None), whose)
+    if session.exec(standing).one() >= most:
+        raise Refused(f"there are {most} rules already")
     rule = FraudRule(
         account_id=account_id,
         kind=wanted.kind,
@@ -69,6 +80,7 @@ def add_rule(session: Session, account_id: int, wanted: Wanted, *, actor: str, n
         shorter_s=wanted.shorter_s,
         hours=checked_hours(wanted.hours),
         learn_days=wanted.learn_days,
+        by_account_id=by,
         created_at=now,
     )
     session.add(rule)
@@ -178,34 +190,50 @@ def count_ranges(session: Session) -> int:
     return session.exec(select(func.count()).select_from(RiskyRange)).one()
 
 
-def lift(session: Session, account_id: int, *, actor: str, now: datetime) -> int:
+def is_of(session: Session, maker: int | None, within: int | None) -> bool:
+    """Return whether what `maker` made (None: the operator) is for who acts for `within` to end and to lift."""
+    return within is None or (maker is not None and is_within(session, within, maker))
+
+
+def lift(session: Session, account_id: int, *, by: int | None = None, actor: str, now: datetime) -> int:
     """Undo what the guard did to an account, in one action: clear its alerts, let it call again, count from now on.
 
-    Returns how many alerts stood. An account that somebody else blocked stays blocked. Raises `NotFound`.
+    `by`: for a reseller, only what rules of its own and of resellers below it did; what the operator's did stands.
+    Returns how many alerts were cleared. An account that somebody else blocked stays blocked. Raises `NotFound`.
     """
     account = session.exec(
         select(Account).where(Account.id == account_id).with_for_update(key_share=True)
     ).one_or_none()
     if account is None:
         raise NotFound(f"there is no account {account_id}")
-    standing = [
-        alert
-        for alert in list_alerts(session, standing=True, account_ids=[account_id], most=MOST_RULES)
-        if alert.kind.startswith(ALERTS)
-    ]
-    for alert in standing:
+    lifted = [alert for alert in standing_of(session, account_id) if is_of(session, maker_of(session, alert), by)]
+    for alert in lifted:
         dismiss_alert(session, alert.id or 0, actor=actor, now=now)
-    session.add(FraudLift(account_id=account_id, at=now, actor=actor[:100]))
+    session.add(FraudLift(account_id=account_id, by_account_id=by, at=now, actor=actor[:100]))
     session.flush()
-    if account.status is AccountStatus.BLOCKED and any(alert.facts.get("blocked") for alert in standing):
-        set_status(session, account_id, AccountStatus.ACTIVE, actor=actor, now=now)
-    return len(standing)
+    guarded = account.status is AccountStatus.BLOCKED and any(alert.facts.get("blocked") for alert in lifted)
+    if guarded and may_lift(session, account_id, by):
+        set_status(session, account_id, AccountStatus.ACTIVE, by=by, actor=actor, now=now)
+    return len(lifted)
 
 
-def lifted_at(session: Session, account_id: int) -> datetime | None:
-    """Return when a person last looked at an account."""
-    asked = select(func.max(FraudLift.at)).where(FraudLift.account_id == account_id)
-    return session.exec(asked).one()
+def standing_of(session: Session, account_id: int) -> list[Alert]:
+    """Return the guard's alerts about an account that stand."""
+    found = list_alerts(session, standing=True, account_ids=[account_id], most=2 * MOST_RULES)
+    return [alert for alert in found if alert.kind.startswith(ALERTS)]
+
+
+def maker_of(session: Session, alert: Alert) -> int | None:
+    """Return the reseller whose rule an alert of the guard is about; None is the operator."""
+    number = alert.facts.get("rule")
+    rule = session.get(FraudRule, number) if isinstance(number, int) else None
+    return None if rule is None else rule.by_account_id
+
+
+def lifts_of(session: Session, account_id: int) -> list[Lift]:
+    """Return when an account was last looked at, by whom."""
+    asked = select(FraudLift.by_account_id, func.max(FraudLift.at)).where(FraudLift.account_id == account_id)
+    return [Lift(by, at) for by, at in session.exec(asked.group_by(col(FraudLift.by_account_id)))]
 
 
 def facts_of(rule: FraudRule) -> dict[str, Any]:

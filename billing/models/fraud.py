@@ -30,7 +30,10 @@ class FraudAction(StrEnum):
 
 
 class FraudRule(SQLModel, table=True):
-    """A rule for an account and each one below it; of the operator: for all. Never edited: ended, and made anew."""
+    """A rule for an account and each one below it; of the operator: for all. Never edited: ended, and made anew.
+
+    `by_account_id`: the reseller whose rule it is; None is the operator. It holds for what hangs below its maker only.
+    """
 
     __tablename__ = "fraud_rule"
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
@@ -47,6 +50,7 @@ class FraudRule(SQLModel, table=True):
     shorter_s: int | None = None
     hours: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     learn_days: int | None = None
+    by_account_id: int | None = Field(default=None, sa_column=row_of("account.id", nullable=True))
     created_at: datetime = Field(sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
@@ -69,10 +73,15 @@ class AccountCountry(SQLModel, table=True):
 
 
 class FraudLift(SQLModel, table=True):
-    """A person has looked at an account: what was before counts no more."""
+    """A person has looked at an account: what was before counts no more.
+
+    `by_account_id`: for a reseller, whose lift is about the rules of its own and of resellers below it; None is the
+    operator, whose lift is about all.
+    """
 
     __tablename__ = "fraud_lift"
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True))
     account_id: int = Field(sa_column=row_of("account.id", index=True))
+    by_account_id: int | None = Field(default=None, sa_column=row_of("account.id", nullable=True))
     at: datetime = Field(sa_type=UtcDateTime)
     actor: str = Field(max_length=100)

@@ -11,11 +11,13 @@ import pytest
 from sqlmodel import select
 
 from billing import commissions
+from billing.accounts import set_status
 from billing.alerts import raise_alert
 from billing.events import deliveries
 from billing.events.emit import emit
 from billing.events.kinds import EventKind
 from billing.models import (
+    AccountStatus,
     Alert,
     AuditRow,
     Bundle,
@@ -102,7 +104,7 @@ def test_mails_are_no_deliveries_of_webhooks(owner: Program) -> None:
 
 
 def test_a_rule_is_made_listed_and_ended(owner: Program, reseller: Program) -> None:
-    """The operator makes and ends rules; a reseller sees those made for its accounts, and changes none."""
+    """The operator makes and ends rules; a reseller sees those made for its accounts, and ends none of them."""
     made = owner.post("/fraud/rules", {"account_id": ANNA, "kind": "spend_day", "action": "block", "limit": "50"})
     assert made.status_code == 201, made.text
     rule = made.json()
@@ -114,8 +116,6 @@ def test_a_rule_is_made_listed_and_ended(owner: Program, reseller: Program) -> N
     assert len(owner.get(f"/fraud/rules?after={first['next']}").json()["items"]) == 1
     before = state_of(owner)
     assert error(reseller.ask("DELETE", f"/fraud/rules/{rule['id']}")) == (403, "not_allowed")
-    refused = reseller.post("/fraud/rules", {"account_id": ANNA, "kind": "spend_day", "action": "warn", "limit": "1"})
-    assert error(refused) == (403, "not_allowed")
     assert error(owner.post("/fraud/rules", {"kind": "spend_day", "action": "warn"})) == (409, "refused")
     assert error(owner.post("/fraud/rules", {"kind": "spend_day", "action": "refuse", "limit": "1"})) == (
         409,
@@ -127,6 +127,61 @@ def test_a_rule_is_made_listed_and_ended(owner: Program, reseller: Program) -> N
     assert reseller.get("/fraud/rules").json()["items"] == []
     assert reseller.get(f"/fraud/rules/{rule['id']}").json()["ended_at"] is not None
     assert len(owner.world.rows(FraudRule)) == 2
+
+
+def test_a_reseller_makes_rules_for_its_own(owner: Program, reseller: Program, customer: Program) -> None:
+    """For itself and those below it, in its own name; a customer makes none; the operator may end them."""
+    body = {"kind": "spend_day", "action": "block", "limit": "50"}
+    made = reseller.post("/fraud/rules", body)
+    assert made.status_code == 201, made.text
+    rule = made.json()
+    assert (rule["account_id"], rule["made_by_id"], rule["yours"]) == (BLUEBIRD, BLUEBIRD, True)
+    theirs = owner.post("/fraud/rules", body | {"account_id": ANNA}).json()
+    assert (theirs["made_by_id"], theirs["yours"]) == (None, True)
+    assert [(one["id"], one["yours"]) for one in reseller.get("/fraud/rules").json()["items"]] == [
+        (rule["id"], True),
+        (theirs["id"], False),
+    ]
+    assert customer.get("/fraud/rules").json()["items"][0]["yours"] is False
+    before = state_of(owner)
+    assert error(reseller.post("/fraud/rules", body | {"account_id": DELTA})) == (404, "not_found")
+    assert error(reseller.post("/fraud/rules", body | {"account_id": OPERATOR})) == (404, "not_found")
+    assert error(reseller.ask("DELETE", f"/fraud/rules/{theirs['id']}")) == (403, "not_allowed")
+    assert error(reseller.ask("PUT", "/fraud/ranges/88213", json={"label": "x"})) == (403, "not_allowed")
+    assert error(customer.post("/fraud/rules", body)) == (403, "scope_missing")
+    assert differences(before, state_of(owner)) == []
+    second = reseller.post("/fraud/rules", body | {"account_id": ANNA}).json()["id"]
+    assert owner.ask("DELETE", f"/fraud/rules/{second}").status_code == 204
+    assert reseller.ask("DELETE", f"/fraud/rules/{rule['id']}").status_code == 204
+    assert [row.by_account_id for row in owner.world.rows(FraudRule)] == [BLUEBIRD, None, BLUEBIRD]
+
+
+def test_a_reseller_lifts_what_its_own_rule_did(owner: Program, reseller: Program) -> None:
+    """Its alert is cleared and its account calls again; an alert of its own it may also just dismiss."""
+    world = owner.world
+    rule = reseller.post("/fraud/rules", {"kind": "spend_day", "action": "block", "limit": "50"}).json()["id"]
+
+    def broken(account_id: int) -> int | None:
+        with work(world.engine) as session:
+            set_status(
+                session, account_id, AccountStatus.BLOCKED, by=BLUEBIRD, actor="fraud guard", now=world.clock.now()
+            )
+            return raise_alert(
+                session,
+                kind="fraud.spend_day",
+                subject=f"account:{account_id} rule:{rule}",
+                message="too much",
+                account_id=account_id,
+                facts={"rule": rule, "blocked": True},
+                now=world.clock.now(),
+            )
+
+    broken(ANNA)
+    lifted = reseller.post(f"/accounts/{ANNA}/fraud-lift")
+    assert lifted.json() == {"account_id": ANNA, "alerts": 1, "status": "active"}
+    second = broken(COPPER)
+    assert reseller.post(f"/alerts/{second}/dismissal").json()["cleared_at"] is not None
+    assert reseller.get(f"/accounts/{COPPER}").json()["status"] == "blocked"
 
 
 def test_a_block_of_the_guard_is_lifted_with_one_request(owner: Program, reseller: Program) -> None:

@@ -61,10 +61,17 @@ class Stage:
     def live(self) -> LiveCalls:
         return LiveCalls(self.redis, clock=self)
 
-    def rule(self, kind: FraudKind, action: FraudAction = FraudAction.WARN, on: int = 0, **facts: Any) -> int:
+    def rule(
+        self,
+        kind: FraudKind,
+        action: FraudAction = FraudAction.WARN,
+        on: int = 0,
+        by: int | None = None,
+        **facts: Any,
+    ) -> int:
         with work(self.engine) as session:
             wanted = Wanted(kind=kind, action=action, **facts)
-            return add_rule(session, on or self.tree.operator, wanted, actor="t", now=self.at)
+            return add_rule(session, on or self.tree.operator, wanted, by=by, actor="t", now=self.at)
 
     async def calls(self, callee: str = "4930123456", *, held: int = 0, account: int = 0) -> LiveCallView:
         self.number += 1
@@ -118,9 +125,9 @@ class Stage:
         with reading(self.engine) as session:
             return list_alerts(session, standing=standing)
 
-    def lift(self) -> int:
+    def lift(self, account: int = 0, by: int | None = None) -> int:
         with work(self.engine) as session:
-            return lift(session, self.tree.carl, actor="anna", now=self.at)
+            return lift(session, account or self.tree.carl, by=by, actor="anna", now=self.at)
 
 
 @pytest.fixture

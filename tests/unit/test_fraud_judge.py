@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from billing.fraud.judge import NOTHING, Rule, Spent, judge_call, judge_sum
+from billing.fraud.judge import NOTHING, Lift, Rule, Spent, judge_call, judge_sum, lifted_for
 from billing.fraud.numbers import Prefixes, country_of, is_dear
 from billing.models.fraud import FraudAction, FraudKind, FraudRule
 
@@ -130,3 +130,23 @@ def test_a_burst_of_short_calls() -> None:
     for other in (call(2, 0), call(2, 5000), call(60, 1000), call(0, None)):
         assert _sum(rule, [*two, other]) is None
     assert _sum(rule, [*two, call(2, 1000)]) == "3 calls shorter than 5 s within 60 s"
+
+
+@pytest.mark.parametrize(("maker", "hour"), [(None, 1), (2, 1), (4, 3), (7, 3), (6, 1)])
+def test_a_lift_is_about_the_rules_of_who_lifts_and_of_those_below(maker: int | None, hour: int) -> None:
+    """Account 9 is under 7, 7 under 4, 4 under 2: the operator lifted at one, 4 at three, and 6, elsewhere, at five."""
+    lifts = [Lift(None, NOW.replace(hour=1)), Lift(4, NOW.replace(hour=3)), Lift(6, NOW.replace(hour=5))]
+    found = lifted_for(_rule(FraudKind.SPEND_DAY, limit_micros=1, by_account_id=maker), lifts, (9, 7, 4, 2, 1))
+    assert found == NOW.replace(hour=hour)
+
+
+def test_without_a_lift_everything_counts() -> None:
+    """A rule of the operator is not lifted by a reseller."""
+    assert lifted_for(_rule(FraudKind.SPEND_DAY, limit_micros=1), [Lift(4, NOW)], (9, 4, 1)) is None
+
+
+def test_a_rule_holds_below_its_maker() -> None:
+    """The operator's everywhere; a reseller's where the reseller stands above, or is the account itself."""
+    assert _rule(FraudKind.SPEND_DAY, limit_micros=1).holds_in((9, 1))
+    resellers = _rule(FraudKind.SPEND_DAY, limit_micros=1, by_account_id=4)
+    assert [resellers.holds_in(line) for line in ((9, 4, 1), (4, 1), (9, 5, 1))] == [True, True, False]

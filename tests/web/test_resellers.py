@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from billing import accounts
 from billing.account_changes import change_account
 from billing.alerts import raise_alert
+from billing.fraud import rules
+from billing.fraud.rules import Wanted
 from billing.models import (
     Account,
     AccountStatus,
@@ -20,6 +22,9 @@ from billing.models import (
     AuditRow,
     BrandHost,
     DeckUpload,
+    FraudAction,
+    FraudKind,
+    FraudRule,
     Posting,
     ResellerBlock,
     Tariff,
@@ -222,6 +227,43 @@ def test_a_reseller_sees_and_clears_the_alerts_of_its_subtree(blue: Visitor) -> 
     assert kept(blue) == before
     assert blue.submit(f"/alerts/{numbers['Anna is low']}/clear").status_code == 303
     assert "Anna is low" not in blue.get("/alerts").text
+
+
+def test_a_reseller_guards_its_own(blue: Visitor) -> None:
+    """It makes and ends rules for its accounts, sees those made for them from above, and no list of ranges."""
+    with work(blue.world.engine) as session:
+        wanted = Wanted(FraudKind.SPEND_DAY, FraudAction.WARN, limit_micros=90_000_000)
+        theirs = rules.add_rule(session, ANNA, wanted, actor="olga", now=NOON)
+        rules.add_rule(session, DELTA, wanted, actor="olga", now=NOON)
+    made = blue.submit("/fraud", kind="spend_hour", action="block", limit="20.00")
+    assert made.status_code == 303
+    page = blue.get("/fraud").text
+    assert ("more than 20.00 an hour" in page, "more than 90.00 a day" in page) == (True, True)
+    assert ("from above" in page, "Delta" in page, "/fraud/ranges" in page) == (True, False, False)
+    own = next(row for row in blue.world.rows(FraudRule) if row.by_account_id == BLUEBIRD)
+    assert own.account_id == BLUEBIRD
+    before = kept(blue)
+    assert blue.submit(f"/fraud/{theirs}/end").status_code == 403
+    assert blue.submit(f"/fraud/{theirs + 1}/end").status_code == 404
+    refused = blue.submit("/fraud", kind="spend_hour", action="warn", limit="1", account="Delta Logistics")
+    assert (refused.status_code, "no account" in refused.text) == (422, True)
+    assert blue.submit("/fraud/ranges", ranges="88213").status_code == 403
+    assert kept(blue) == before
+    with work(blue.world.engine) as session:
+        accounts.set_status(session, COPPER, AccountStatus.BLOCKED, by=BLUEBIRD, actor="fraud guard", now=NOON)
+        facts = {"rule": own.id, "blocked": True}
+        for kind, subject in (("fraud.spend_hour", "a"), ("fraud.spend_hour", "b")):
+            told = facts if subject == "a" else {"rule": theirs}
+            raise_alert(session, kind=kind, subject=subject, message=subject, account_id=COPPER, facts=told, now=NOON)
+    page = blue.get("/alerts").text
+    assert (page.count("Lift</button>"), page.count("who stands above you lifts it")) == (1, 1)
+    assert blue.submit(f"/fraud/lift/{COPPER}").status_code == 303
+    (account,) = [row for row in blue.world.rows(Account) if row.id == COPPER]
+    assert account.status is AccountStatus.ACTIVE
+    assert [row.subject for row in blue.world.rows(Alert) if row.cleared_at is None] == ["b"]
+    assert blue.submit(f"/fraud/lift/{COPPER}").status_code == 403
+    assert blue.submit(f"/fraud/lift/{DELTA}").status_code == 404
+    assert blue.submit(f"/fraud/{own.id}/end").status_code == 303
 
 
 def test_who_blocked_decides_who_lifts(blue: Visitor) -> None:

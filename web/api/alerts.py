@@ -12,7 +12,7 @@ from sqlmodel import Session
 from billing import alerts
 from billing.access import Reach
 from billing.errors import NotFound
-from billing.fraud.rules import ALERTS as FRAUD
+from billing.fraud import rules
 from billing.models import Alert
 from billing.store import reading, work
 from web.api.auth import Asking
@@ -78,8 +78,9 @@ def dismiss_alert(request: Request, caller: Asking, alert_id: AlertId) -> AlertS
     panel = panel_of(request)
     with work(panel.engine) as session:
         found = _see(session, caller.reach, alert_id)
-        if found.kind.startswith(FRAUD) and not caller.reach.whole:
-            raise Problem("not_allowed", "What the operator's fraud guard did is lifted by the operator.")
+        maker = rules.maker_of(session, found)
+        if found.kind.startswith(rules.ALERTS) and not rules.is_of(session, maker, caller.reach.within):
+            raise Problem("not_allowed", "What a rule of who stands above you did is lifted by them.")
         alerts.dismiss_alert(session, alert_id, actor=caller.actor, now=panel.clock.now())
         session.refresh(found)
         return _shape(found)

@@ -15,12 +15,13 @@ from billing.errors import NotFound
 from billing.fraud import ranges, rules
 from billing.fraud.rules import Wanted
 from billing.fraud.words import when
-from billing.models import AccountStatus
+from billing.models import AccountKind, AccountStatus
 from billing.models.fraud import FraudAction, FraudKind, FraudRule
 from billing.store import reading, work
 from web.api.accounts import Hours, Prefixes, tell, view_of
-from web.api.auth import Asking, require_operator
+from web.api.auth import Asking, Caller, require_operator
 from web.api.files import read_file
+from web.api.problems import Problem
 from web.api.routes import MOST_ID, AccountId, Cursor, PageSize, needs, number_of, resource
 from web.api.shapes import Amount, Body, Moment, NotNegative, Page, Shape, amount
 from web.context import panel_of
@@ -34,6 +35,10 @@ SENT = {"required": True, "content": {PLAIN: {"schema": {"type": "string", "form
 RuleId = Annotated[int, Path(ge=1, le=MOST_ID, description="The rule's number.", examples=[3])]
 Range = Annotated[str, Path(pattern="^[0-9]{2,32}$", description="Numbers that begin so.", examples=["88213"])]
 Label = Annotated[str, Field(max_length=100, description="What it is.", examples=["satellite, revenue share"])]
+
+
+WORKED_OUT = frozenset({"limit", "says", "made_by_id", "yours"})
+"""What is not a column of a rule."""
 
 
 class RuleShape(Shape):
@@ -52,6 +57,10 @@ class RuleShape(Shape):
     hours: list[str] = Field(description="outside_hours: the usual ones.", examples=[["mon-fri 08:00-18:00"]])
     learn_days: int | None = Field(description="new_country: first days in which no country is new.", examples=[7])
     says: str = Field(description="When it is broken, in words.", examples=["more than 50.00 a day"])
+    made_by_id: int | None = Field(
+        description="The reseller whose rule it is; null is the operator, or somebody beyond your sight.", examples=[2]
+    )
+    yours: bool = Field(description="Whether it is yours to end, and what it did yours to lift.")
     created_at: Moment
     ended_at: Moment | None
 
@@ -59,7 +68,9 @@ class RuleShape(Shape):
 class NewRule(Body):
     """A rule to be made. Which members it takes depends on its kind; what does not fit is refused."""
 
-    account_id: int | None = Field(default=None, ge=1, le=MOST_ID, description="Everybody, if not given.")
+    account_id: int | None = Field(
+        default=None, ge=1, le=MOST_ID, description="It and all below; you, if not given: everybody in your sight."
+    )
     kind: Annotated[FraudKind, Field(strict=False, examples=["spend_day"])]
     action: Annotated[FraudAction, Field(strict=False, examples=["block"])]
     prefixes: Prefixes = Field(default=[], examples=[[]])
@@ -117,7 +128,7 @@ def list_fraud_rules(
         else:
             ids = None if caller.reach.whole else list(session.execute(caller.reach.ids()).scalars())
         found = rules.list_rules(session, account_ids=ids, ended=ended, after_id=number_of(after), most=most + 1)
-        items = [_shape(rule) for rule in found[:most]]
+        items = [_shape(session, caller.reach, rule) for rule in found[:most]]
     return Page(items=items, next=str(items[-1].id) if len(found) > most else None)
 
 
@@ -127,7 +138,10 @@ def list_fraud_rules(
     **needs("alerts:write", "not_allowed", "amount_invalid", "too_large", changes=True),
 )
 def add_fraud_rule(request: Request, response: Response, caller: Asking, body: NewRule) -> RuleShape:
-    """Make a rule. The operator does."""
+    """Make a rule for your own accounts; all that match count, so that none lets through what another stops.
+
+    The operator does, and a reseller for itself and those below it: what its rules do is its own to lift.
+    """
     panel = panel_of(request)
     wanted = Wanted(
         kind=body.kind,
@@ -144,9 +158,10 @@ def add_fraud_rule(request: Request, response: Response, caller: Asking, body: N
     with work(panel.engine) as session:
         account_id = body.account_id or caller.reach.account_id
         caller.reach.see(session, account_id)
-        require_operator(caller)
-        made = rules.add_rule(session, account_id, wanted, actor=caller.actor, now=panel.clock.now())
-        shape = _shape(rules.find_rule(session, made))
+        _require_seller(caller)
+        within, now = caller.reach.within, panel.clock.now()
+        made = rules.add_rule(session, account_id, wanted, by=within, actor=caller.actor, now=now)
+        shape = _shape(session, caller.reach, rules.find_rule(session, made))
     response.headers["location"] = f"/api/v1/fraud/rules/{made}"
     return shape
 
@@ -155,16 +170,17 @@ def add_fraud_rule(request: Request, response: Response, caller: Asking, body: N
 def get_fraud_rule(request: Request, caller: Asking, rule_id: RuleId) -> RuleShape:
     """Return one rule, ended or not."""
     with reading(panel_of(request).engine) as session:
-        return _shape(_see(session, caller.reach, rule_id))
+        return _shape(session, caller.reach, _see(session, caller.reach, rule_id))
 
 
 @router.delete("/fraud/rules/{rule_id}", status_code=204, **needs("alerts:write", "not_allowed", changes=True))
 def end_fraud_rule(request: Request, caller: Asking, rule_id: RuleId) -> Response:
-    """Judge by a rule no more; what it did stands until it is lifted. The operator does."""
+    """Judge by a rule of yours no more; what it did stands until it is lifted."""
     panel = panel_of(request)
     with work(panel.engine) as session:
-        _see(session, caller.reach, rule_id)
-        require_operator(caller)
+        rule = _see(session, caller.reach, rule_id)
+        if not rules.is_of(session, rule.by_account_id, caller.reach.within):
+            raise Problem("not_allowed", "This rule belongs to who stands above you.")
         rules.end_rule(session, rule_id, actor=caller.actor, now=panel.clock.now())
     return Response(status_code=204)
 
@@ -173,15 +189,19 @@ def end_fraud_rule(request: Request, caller: Asking, rule_id: RuleId) -> Respons
 async def lift_fraud(request: Request, caller: Asking, account_id: AccountId) -> LiftedShape:
     """Undo what the guard did to an account: its alerts are cleared, it calls again, and all counts from now on.
 
-    An account that somebody else blocked stays blocked. The operator does.
+    A reseller lifts what its own rules did, and those of resellers below it. An account that somebody else blocked, the
+    operator's rules included, stays blocked.
     """
     panel = panel_of(request)
 
     def lift() -> LiftedShape:
         with work(panel.engine) as session:
             caller.reach.see(session, account_id)
-            require_operator(caller)
-            cleared = rules.lift(session, account_id, actor=caller.actor, now=panel.clock.now())
+            _require_seller(caller)
+            by = caller.reach.within
+            cleared = rules.lift(session, account_id, by=by, actor=caller.actor, now=panel.clock.now())
+            if not cleared and by is not None and rules.standing_of(session, account_id):
+                raise Problem("not_allowed", "What the operator's rules did is lifted by the operator.")
             view = view_of(session, caller, account_id)
         return LiftedShape(account_id=account_id, alerts=cleared, status=view.status)
 
@@ -254,7 +274,19 @@ def _see(session: Session, reach: Reach, rule_id: int) -> FraudRule:
     return rule
 
 
-def _shape(rule: FraudRule) -> RuleShape:
-    facts = {name: getattr(rule, name) for name in RuleShape.model_fields if name not in {"limit", "says"}}
-    limit = None if rule.limit_micros is None else amount(rule.limit_micros)
-    return RuleShape(**facts, limit=limit, says=when(rule))
+def _require_seller(caller: Caller) -> None:
+    """Raise `Problem` for a customer's key: rules are made by who sells."""
+    if caller.reach.kind is AccountKind.CUSTOMER:
+        raise Problem("not_allowed", "This is done by who stands above you.")
+
+
+def _shape(session: Session, reach: Reach, rule: FraudRule) -> RuleShape:
+    facts = {name: getattr(rule, name) for name in RuleShape.model_fields if name not in WORKED_OUT}
+    maker = rule.by_account_id
+    return RuleShape(
+        **facts,
+        limit=None if rule.limit_micros is None else amount(rule.limit_micros),
+        says=when(rule),
+        made_by_id=maker if maker is not None and reach.holds(session, maker) else None,
+        yours=rules.is_of(session, maker, reach.within),
+    )

@@ -14,14 +14,13 @@ from starlette.responses import Response
 
 from billing import outbox
 from billing.access import Reach
-from billing.accounts import find_account
 from billing.alerts import dismiss_alert, list_alerts
-from billing.chart import operator_id
 from billing.errors import BillingError, NotFound, Refused
 from billing.fraud import rules
 from billing.fraud.words import when
 from billing.models import Account, Alert, FraudAction, FraudKind, FraudRule
 from billing.store import reading, work
+from billing.subtree import find_within
 from rating.errors import AmountError
 from rating.money import parse_amount
 from web.context import CREDIT_DOWN, panel_of
@@ -34,11 +33,11 @@ router = APIRouter(include_in_schema=False)
 Reader = Annotated[Principal, Depends(may("alerts:read"))]
 Keeper = Annotated[Principal, Depends(may("alerts:write"))]
 
-Seer = Annotated[Principal, Depends(may("alerts:read", whole=True))]
-Guard = Annotated[Principal, Depends(may("alerts:write", whole=True))]
-"""The rules and what they did are the operator's: nobody below lifts what the operator's guard has blocked."""
+Operator = Annotated[Principal, Depends(may("alerts:write", whole=True))]
+"""The list of ranges is one for all; a rule, and what it did, is for its maker or who stands above to end and lift."""
 
 HOME, FRAUD = "/alerts", "/fraud"
+NOT_YOURS = "What a rule of who stands above you did is lifted by them."
 PAGE = 50
 MOST_ID = 2**53
 MOST_FORM = 300
@@ -49,11 +48,13 @@ Text = Annotated[str, Form()]
 
 @dataclass(frozen=True, slots=True)
 class RuleView:
-    """A rule in words."""
+    """A rule in words. `maker`: the reseller below whose rule it is; `yours`: whether it is this person's to end."""
 
     rule: FraudRule
     account: str
     when: str
+    maker: str
+    yours: bool
 
 
 @router.get(HOME)
@@ -68,17 +69,20 @@ async def alerts_page(
     panel = panel_of(request)
     last = _place(before)
 
-    def read() -> tuple[list[Alert], Mapping[int, str]]:
+    def read() -> tuple[list[Alert], Mapping[int, str], set[int]]:
         with reading(panel.engine) as session:
             reach = principal.reach
             ours = None if reach.whole else list(session.execute(reach.ids()).scalars())
             found = list_alerts(session, standing=not over, account_ids=ours, before=last, most=PAGE + 1)
-            return found, _names(session, {alert.account_id for alert in found if alert.account_id})
+            names = _names(session, {alert.account_id for alert in found if alert.account_id})
+            return found, names, {alert.id or 0 for alert in found if _lifts(session, principal, alert)}
 
-    found, names = await run_in_threadpool(read)
+    found, names, lifted = await run_in_threadpool(read)
     shown = found[:PAGE]
     following = f"{shown[-1].raised_at.isoformat()},{shown[-1].id}" if len(found) > PAGE else ""
-    return show(request, principal, "alerts.html", alerts=shown, names=names, over=over, following=following)
+    return show(
+        request, principal, "alerts.html", alerts=shown, names=names, over=over, lifts=lifted, following=following
+    )
 
 
 @router.post(HOME + "/{number}/clear")
@@ -88,7 +92,7 @@ async def clear(request: Request, principal: Keeper, number: Number) -> Response
 
     def do() -> bool:
         with work(panel.engine) as session:
-            _see_alert(session, principal.reach, number)
+            _see_alert(session, principal, number)
             return dismiss_alert(session, number, actor=principal.login, now=panel.clock.now())
 
     cleared = await run_in_threadpool(do)
@@ -97,14 +101,18 @@ async def clear(request: Request, principal: Keeper, number: Number) -> Response
 
 
 @router.post(FRAUD + "/lift/{number}")
-async def lift(request: Request, principal: Guard, number: Number) -> Response:
-    """Undo what the guard did to an account: its alerts are over, it may call again."""
-    panel = panel_of(request)
+async def lift(request: Request, principal: Keeper, number: Number) -> Response:
+    """Undo what the guard did to an account by rules of one's own: those alerts are over, it may call again."""
+    panel, by = panel_of(request), principal.reach.within
+    _sells(principal)
 
     def do() -> tuple[int, str]:
         with work(panel.engine) as session:
-            cleared = rules.lift(session, number, actor=principal.login, now=panel.clock.now())
-            return cleared, find_account(session, str(number)).name
+            name = principal.reach.see(session, number).name
+            cleared = rules.lift(session, number, by=by, actor=principal.login, now=panel.clock.now())
+            if not cleared and by is not None and rules.standing_of(session, number):
+                raise Forbidden(NOT_YOURS)
+            return cleared, name
 
     cleared, name = await run_in_threadpool(do)
     said = f"{name}: {cleared} alert{'' if cleared == 1 else 's'} cleared. What was before counts no more."
@@ -117,8 +125,9 @@ async def lift(request: Request, principal: Guard, number: Number) -> Response:
 
 
 @router.get(FRAUD)
-async def fraud_page(request: Request, principal: Seer) -> Response:
-    """Show the guard's rules, and the form to add one."""
+async def fraud_page(request: Request, principal: Reader) -> Response:
+    """Show the guard's rules for the accounts in sight, and the form to add one."""
+    _sells(principal)
     return await _fraud(request, principal)
 
 
@@ -134,10 +143,11 @@ async def _fraud(
 
     def read() -> tuple[list[RuleView], int]:
         with reading(panel.engine) as session:
-            found = rules.list_rules(session)
-            names = _names(session, {rule.account_id for rule in found})
-            views = [RuleView(rule, names[rule.account_id], when(rule)) for rule in found]
-            return views, rules.count_ranges(session)
+            reach = principal.reach
+            ours = None if reach.whole else list(session.execute(reach.ids()).scalars())
+            found = rules.list_rules(session, account_ids=ours)
+            names = _names(session, {one for rule in found for one in (rule.account_id, rule.by_account_id) if one})
+            return [_view(session, principal, rule, names) for rule in found], rules.count_ranges(session)
 
     found, ranges = await run_in_threadpool(read)
     return show(
@@ -155,17 +165,25 @@ async def _fraud(
     )
 
 
+def _view(session: Session, principal: Principal, rule: FraudRule, names: Mapping[int, str]) -> RuleView:
+    maker, reach = rule.by_account_id, principal.reach
+    yours = rules.is_of(session, maker, reach.within)
+    below = yours and maker is not None and maker != reach.account_id
+    return RuleView(rule, names[rule.account_id], when(rule), names[maker] if below and maker else "", yours)
+
+
 @router.post(FRAUD)
-async def add_rule(request: Request, principal: Guard) -> Response:
+async def add_rule(request: Request, principal: Keeper) -> Response:
     """Add a rule; the form comes back with what is wrong."""
-    panel = panel_of(request)
+    panel, by = panel_of(request), principal.reach.within
+    _sells(principal)
     sent = await request.form()
     form = {name: str(value)[:MOST_FORM].strip() for name, value in sent.items() if name != "csrf"}
 
     def add() -> None:
         with work(panel.engine) as session:
-            account_id = _account_id(session, form.get("account", ""))
-            rules.add_rule(session, account_id, _wanted(form), actor=principal.login, now=panel.clock.now())
+            account_id = _account_id(session, principal.reach, form.get("account", ""))
+            rules.add_rule(session, account_id, _wanted(form), by=by, actor=principal.login, now=panel.clock.now())
 
     try:
         await run_in_threadpool(add)
@@ -177,12 +195,18 @@ async def add_rule(request: Request, principal: Guard) -> Response:
 
 
 @router.post(FRAUD + "/{number}/end")
-async def end_rule(request: Request, principal: Guard, number: Number) -> Response:
+async def end_rule(request: Request, principal: Keeper, number: Number) -> Response:
     """Judge by a rule no more."""
     panel = panel_of(request)
+    _sells(principal)
 
     def do() -> bool:
         with work(panel.engine) as session:
+            rule = rules.find_rule(session, number)
+            if not principal.reach.holds(session, rule.account_id):
+                raise NotFound(f"there is no rule {number}")
+            if not rules.is_of(session, rule.by_account_id, principal.reach.within):
+                raise Forbidden("This rule belongs to who stands above you.")
             return rules.end_rule(session, number, actor=principal.login, now=panel.clock.now())
 
     ended = await run_in_threadpool(do)
@@ -190,20 +214,33 @@ async def end_rule(request: Request, principal: Guard, number: Number) -> Respon
     return flash(request, principal, "success" if ended else "warning", text, to=FRAUD)
 
 
-def _see_alert(session: Session, reach: Reach, number: int) -> None:
-    """Raise `NotFound` for an alert that is not about an account in reach."""
-    if reach.whole:
+def _see_alert(session: Session, principal: Principal, number: int) -> None:
+    """Raise `NotFound` for an alert that is not about an account in reach, `Forbidden` for one that others lift."""
+    if principal.reach.whole:
         return
     found = session.get(Alert, number)
-    if found is None or found.account_id is None or not reach.holds(session, found.account_id):
+    if found is None or found.account_id is None or not principal.reach.holds(session, found.account_id):
         raise NotFound(f"there is no alert {number}")
-    if found.kind.startswith(rules.ALERTS):
-        raise Forbidden("What the operator's fraud guard did is lifted by the operator.")
+    if found.kind.startswith(rules.ALERTS) and not _lifts(session, principal, found):
+        raise Forbidden(NOT_YOURS)
+
+
+def _lifts(session: Session, principal: Principal, alert: Alert) -> bool:
+    """Return whether an alert of the guard comes from a rule that is this person's to lift."""
+    if not alert.kind.startswith(rules.ALERTS):
+        return False
+    return rules.is_of(session, rules.maker_of(session, alert), principal.reach.within)
+
+
+def _sells(principal: Principal) -> None:
+    """Rules are made by who sells: customers see their alerts."""
+    if not principal.sells:
+        raise Forbidden("Your role does not include this.")
 
 
 @router.post(FRAUD + "/ranges")
 async def replace_ranges(
-    request: Request, principal: Guard, ranges: Annotated[str, Form(max_length=MOST_RANGES)] = ""
+    request: Request, principal: Operator, ranges: Annotated[str, Form(max_length=MOST_RANGES)] = ""
 ) -> Response:
     """Set the list of risky ranges anew: all of it, or nothing where a line is wrong."""
     panel = panel_of(request)
@@ -283,8 +320,8 @@ def _asked(form: Mapping[str, str]) -> dict[str, str]:
     return {"kind": form.get("kind", ""), "action": form.get("action", "")}
 
 
-def _account_id(session: Session, account: str) -> int:
-    return find_account(session, account).id if account else operator_id(session)
+def _account_id(session: Session, reach: Reach, account: str) -> int:
+    return find_within(session, reach.within, account).id if account else reach.account_id
 
 
 def _names(session: Session, account_ids: set[int]) -> Mapping[int, str]:

@@ -80,7 +80,7 @@ GROUPS: tuple[tuple[str, tuple[Screen, ...]], ...] = (
         "System",
         (
             Screen("/alerts", "Alerts", "bell", "alerts:read"),
-            Screen("/fraud", "Fraud guard", "shield-half", "alerts:read", whole=True),
+            Screen("/fraud", "Fraud guard", "shield-half", "alerts:read", sells=True),
             Screen("/notifications", "Notifications", "send", "webhooks:read"),
             Screen("/people", "People", "user-shield", "users:read"),
             Screen("/keys", "API keys", "key", "keys:read"),
