@@ -23,7 +23,7 @@ MEANINGS = {
     EventKind.BALANCE_CLEARED: "a balance that was low is well again",
     EventKind.TOPUP_CREATED: "money came into a wallet",
     EventKind.ACCOUNT_BLOCKED: "an account can make no new calls",
-    EventKind.FRAUD_ALERT: "a rule of the fraud guard was broken",
+    EventKind.FRAUD_ALERT: "a rule of the fraud guard was broken, or PINs are being guessed",
     EventKind.BOOKS_BROKEN: "an invariant of the books does not hold",
 }
 
@@ -35,7 +35,7 @@ def kind_of_alert(kind: str, *, cleared: bool) -> EventKind | None:
             return EventKind.BALANCE_LOW
         case "balance", True if kind == EventKind.BALANCE_LOW:
             return EventKind.BALANCE_CLEARED
-        case "fraud", False:
+        case "fraud" | "pins", False:
             return EventKind.FRAUD_ALERT
         case "books", False:
             return EventKind.BOOKS_BROKEN

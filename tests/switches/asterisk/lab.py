@@ -14,7 +14,17 @@ from pathlib import Path
 
 from tests.switches.asterisk.ami import Observer, observing
 from tests.switches.asterisk.root import AsteriskRoot, find_asterisk
-from tests.switches.real.lab import ACCOUNTS, DETOUR, OVER_THE_TRUNK, REPOSITORY, SHORT_CUT, Lab, Login
+from tests.switches.real.lab import (
+    ACCOUNTS,
+    CARD,
+    DETOUR,
+    OVER_THE_TRUNK,
+    PIN_SECRET,
+    REPOSITORY,
+    SHORT_CUT,
+    Lab,
+    Login,
+)
 
 SHIPPED = REPOSITORY / "dialplan_examples" / "asterisk"
 OBSERVER = "observer"
@@ -119,6 +129,7 @@ secret = "{login.secret}"
             "features.conf": "[general]\n",
             "cdr.conf": "[general]\nenable=yes\nunanswered=yes\ncongestion=yes\n",
             "pjsip.conf": self._pjsip_conf(),
+            "callctl-pin.conf": f"[pins]\nsecret = {PIN_SECRET}\n",
             **self._around_shipped(),
         }
         for name in ("cel", "ccss", "udptl", "indications", "http", "musiconhold", "codecs", "dsp"):
@@ -179,6 +190,12 @@ writetimeout = 5000
 static=yes
 writeprotect=yes
 #include "callctl/callctl.conf"
+#include "callctl/callctl-card.conf"
+[lab-in]
+exten => {CARD},1,Goto(callctl-card,trunk,1)
+include => callctl-in
+[lab-by-card]
+exten => _X.,1,Goto(callctl-card,phone,1)
 [callctl-route-out]
 exten => _{OVER_THE_TRUNK}X.,1,Return(PJSIP/${{EXTEN:{len(OVER_THE_TRUNK)}}}@trunk)
 exten => _{DETOUR}X.,1,Return(Local/${{EXTEN:{len(DETOUR)}}}@bare/n)
@@ -235,7 +252,7 @@ allow_transfer=yes
 dtmf_mode=auto
 """
         ]
-        parts.append(self._endpoint_conf("carrier", self.carrier_host, "context=callctl-in\n"))
+        parts.append(self._endpoint_conf("carrier", self.carrier_host, "context=lab-in\n"))
         parts.append(self._endpoint_conf("bare", self.bare_host, "context=bare\n"))
         parts.append(self._endpoint_conf("floor", self.floor_host, "context=floor\n"))
         if self.peer is not None:
@@ -249,7 +266,11 @@ dtmf_mode=auto
                     one.account_code, one.host, f"context=callctl-out\naccountcode={one.account_code}\n"
                 )
             )
-        for one, context in ((self.by_user, "lab-by-user"), (self.by_address, "lab-by-address")):
+        for one, context in (
+            (self.by_user, "lab-by-user"),
+            (self.by_address, "lab-by-address"),
+            (self.by_card, "lab-by-card"),
+        ):
             parts.append(self._endpoint_conf(one.account_code, one.host, f"context={context}\n"))
         return "".join(parts)
 

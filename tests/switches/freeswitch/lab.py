@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.switches.freeswitch.esl import Observer, observing
-from tests.switches.real.lab import ACCOUNTS, DETOUR, OVER_THE_TRUNK, REPOSITORY, Lab, Login, NoSwitch, free_port
+from tests.switches.real.lab import (
+    ACCOUNTS,
+    CARD,
+    DETOUR,
+    OVER_THE_TRUNK,
+    PIN_SECRET,
+    REPOSITORY,
+    Lab,
+    Login,
+    NoSwitch,
+    free_port,
+)
 
 SHIPPED = REPOSITORY / "dialplan_examples" / "freeswitch"
 CONFIGURATION = Path(__file__).with_name("freeswitch.xml")
@@ -123,7 +134,8 @@ password = "{login.secret}"
         etc = self._folder("etc")
         for name in ("dialplan", "autoload_configs", "directory"):
             (etc / name).mkdir(exist_ok=True)
-        shutil.copyfile(SHIPPED / "callctl.xml", etc / "dialplan/callctl.xml")
+        for name in ("callctl.xml", "callctl-card.xml"):
+            shutil.copyfile(SHIPPED / name, etc / "dialplan" / name)
         (etc / "dialplan/callctl-routes.xml").write_text(self._routes())
         (etc / "directory/lab.xml").write_text(self._users())
         (etc / "autoload_configs/event_socket.conf.xml").write_text(self._event_socket())
@@ -135,6 +147,7 @@ password = "{login.secret}"
             "PEER": ":".join(map(str, self.peer.sip if self.peer else (self.carrier_host, 5060))),
             "MEDIA": self.media_host,
             "RTP_START": 10000 + self.sip_port % 20000 // 2 * 2,
+            "PIN_SECRET": PIN_SECRET,
             "CORE_DB": self._folder("db") / "core.db",
             "LOG_LEVEL": "info" if self.verbose else "warning",
             "LOGGED": "info,notice,warning,err,crit,alert" if self.verbose else "warning,err,crit,alert",
@@ -169,8 +182,17 @@ password = "{login.secret}"
 <action application="set" data="accountcode=source_address:${network_addr}" inline="true"/>
 <action application="transfer" data="$1 XML callctl-out"/></condition></extension></context>
 """
+        cards = f"""<context name="lab-in"><extension name="card">
+<condition field="destination_number" expression="^{CARD}$">
+<action application="transfer" data="trunk XML callctl-card"/></condition></extension>
+<extension name="else"><condition field="destination_number" expression="^(\\+?[0-9]{{1,24}})$">
+<action application="transfer" data="$1 XML callctl-in"/>
+<anti-action application="respond" data="404 Not Found"/></condition></extension></context>
+<context name="lab-by-card"><extension name="card"><condition>
+<action application="transfer" data="phone XML callctl-card"/></condition></extension></context>
+"""
         text = (SHIPPED / "callctl-routes.xml").read_text()
-        text = _put(text, "</include>", f"{by_address}</include>")
+        text = _put(text, "</include>", f"{by_address}{cards}</include>")
         for door, more in ("callctl-route-in", phones), ("callctl-route-out", trunk):
             text = _put(text, f'<context name="{door}">', f'<context name="{door}">\n{more}')
         return text
@@ -185,6 +207,7 @@ password = "{login.secret}"
         user, address = self.by_user, self.by_address
         users.append((user.account_code, f"sip_user:{user.account_code}", user.host, "callctl-phones"))
         users.append((address.account_code, "", address.host, "lab-by-address"))
+        users.append((self.by_card.account_code, "", self.by_card.host, "lab-by-card"))
         if self.peer is not None:
             code = self.peer.account_code
             users.append(("trunk", code or "trunk", self.peer.sip[0], "callctl-out" if code else "bare"))

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager, suppress
 
 
 class Cable:
-    """Forwards bytes both ways while whole. Cut, it ends every link and refuses new ones."""
+    """Forwards bytes both ways while whole, and keeps what went by. Cut, it ends every link and refuses new ones."""
 
     def __init__(self, target: int) -> None:
+        self.carried = bytearray()
         self.port = 0
         self.links = 0
         self._target = target
@@ -42,17 +43,17 @@ class Cable:
         both = {writer, far_writer}
         self._writers |= both
         try:
-            await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer))
+            await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
         finally:
             self._writers -= both
 
-
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    writer.transport.abort()
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                self.carried += data
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
 
 
 @asynccontextmanager

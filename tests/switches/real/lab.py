@@ -25,6 +25,10 @@ DETOUR = "4998"
 SHORT_CUT = "4997"
 """The same by a channel that may step out of its call, where the switch lets a dial string say so."""
 CARRIER_HOST = 254
+CARD = "31109900"
+"""The access number of calling cards, for calls from the world; the telephone `by_card` comes there by any number."""
+PIN_SECRET = "the-secret-of-the-labs-calling-cards"
+"""In the dialplan of the switch and in the settings of the controller."""
 
 
 class NoSwitch(Exception):
@@ -185,6 +189,11 @@ class Lab(ABC):
     def by_address(self) -> Endpoint:
         """Return an endpoint that has no account code: its calls are recognised by its address."""
         return self.endpoint(ACCOUNTS + 1)
+
+    @property
+    def by_card(self) -> Endpoint:
+        """Return an endpoint that has no account code: whatever it dials, it is asked for a PIN."""
+        return self.endpoint(ACCOUNTS + 2)
 
     def fresh_endpoint(self) -> Endpoint:
         """Return an endpoint that no test has used, or begin again with the first."""

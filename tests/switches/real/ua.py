@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import re
 import secrets
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -16,6 +18,9 @@ _SDP = (
 EVENTS = 101
 """The payload type under which a telephone that takes digits as events (RFC 4733) gets them."""
 _EVENTS_SDP = f"a=rtpmap:{EVENTS} telephone-event/8000\r\na=fmtp:{EVENTS} 0-15\r\n"
+_CODE_OF = {digit: code for code, digit in enumerate("0123456789*#")}
+_TICK = 160
+"""Samples in a packet of 20 ms."""
 _LOUD = {code for code in range(256) if (~code & 0x70) > 0x20}  # mu-law: a chord of 3 and more, no silence and no hiss
 
 
@@ -168,9 +173,13 @@ class Telephone(asyncio.DatagramProtocol):
 
 
 class Ear(asyncio.DatagramProtocol):
-    """Where a telephone's media comes: when something could be heard, and when a digit was told as an event."""
+    """Where a telephone's media comes: when something could be heard, and when a digit was told as an event.
+
+    Digits that are pressed go out as events, in the silence that it sends.
+    """
 
     def __init__(self) -> None:
+        self._pressed: deque[str] = deque()
         self.sounds: list[float] = []
         self.events: list[float] = []
         self._transport: asyncio.DatagramTransport | None = None
@@ -181,11 +190,29 @@ class Ear(asyncio.DatagramProtocol):
 
     async def keep_silent_into(self, target: tuple[str, int]) -> None:
         """Send silence, as a telephone does that is listened to: FreeSWITCH plays nothing to one that sends nothing."""
-        for count in itertools.count(1):
-            head = bytes([0x80, 0]) + count.to_bytes(2, "big") + (count * 160).to_bytes(4, "big") + b"lab\0"
+        for count, (kind, ticks_ago, sound) in zip(itertools.count(1), self._sounds_made(), strict=False):
+            stamp = (count - ticks_ago) * _TICK
+            head = bytes([0x80, kind]) + count.to_bytes(2, "big") + stamp.to_bytes(4, "big") + b"lab\0"
             if self._transport is not None:
-                self._transport.sendto(head + b"\xff" * 160, target)
+                self._transport.sendto(head + sound, target)
             await asyncio.sleep(0.02)
+
+    def press(self, digits: str) -> None:
+        """Press keys, one after the other: each for 100 ms, with 160 ms between them."""
+        self._pressed.extend(digits)
+
+    def _sounds_made(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield for every tick the payload type, how many ticks ago it began, and the payload (RFC 4733)."""
+        while True:
+            if self._pressed:
+                code = _CODE_OF[self._pressed.popleft()]
+                for tick in range(8):
+                    ended, lasted = tick >= 5, min(tick + 1, 5) * _TICK
+                    marked = EVENTS | (0x80 if tick == 0 else 0)
+                    yield marked, tick, bytes([code, (0x80 if ended else 0) | 10]) + lasted.to_bytes(2, "big")
+                for _ in range(8):
+                    yield 0, 0, b"\xff" * _TICK
+            yield 0, 0, b"\xff" * _TICK
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002 - asyncio's own signature
         """Take an RTP packet."""

@@ -30,7 +30,7 @@ from billing.store import migrate, open_store, reading, work
 from billing.tariffs import add_tariff, import_rates
 from billing.topups import top_up
 from rating.tariff import Rate, Rounding, Step
-from tests.switches.real.lab import Endpoint, Lab, Observer, free_port
+from tests.switches.real.lab import PIN_SECRET, Endpoint, Lab, Observer, free_port
 from tests.switches.real.scenarios import answerer, caller
 from tests.switches.real.sipp import CarrierRun, Sipp, SippRun
 
@@ -176,6 +176,9 @@ renew_before_s = {renew_before_s}
 last_try_s = 0.5
 ring_s = {RING_S}
 resync_s = 2.0
+[pins]
+secret = "{PIN_SECRET}"
+tries = 3
 {self.lab.settings(self.control_port, self.login)}
 {"".join(lab.settings(lab.control_port, lab.login) for lab in self.also)}""")
         path.chmod(0o600)
