@@ -52,7 +52,7 @@ class Guesses:
         if self.source is None:
             return f"{self.tries} PINs that nobody has were tried {within}, all in all: somebody may be guessing."
         who = self.source or "callers without a number"
-        stopped = f"it is not listened to for {self.pause_s:.0f} s"
+        stopped = f"this source is not listened to for {self.pause_s:.0f} s"
         return f"{self.tries} PINs that nobody has were tried {within} by {who} on {self.switch}: {stopped}."
 
 
