@@ -109,7 +109,9 @@ def sheet_rows(plan: Plan, name: str) -> tuple[list[int], list[list[str]]]:
         said = [cells.get(column, "") for column in COLUMNS[2:]]
         for prefix in [""] if destination == _ANY else prefixes.get(destination, [destination]):
             lines.append(line)
-            rows.append([write_prefix(prefix), "" if destination == _ANY else destination, *said])
+            # Only `*any` is everything: a destination without a prefix is a mistake, which the reader of rows will name.
+            written = write_prefix(prefix) if prefix or destination == _ANY else ""
+            rows.append([written, "" if destination == _ANY else destination, *said])
         if len(rows) > _MOST_ROWS:
             raise NotASheet(f"the plan has more than {_MOST_ROWS} prefixes")
     return lines, rows

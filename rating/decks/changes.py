@@ -85,7 +85,7 @@ def plan(current: pl.DataFrame, wanted: pl.DataFrame, mode: Mode, *, now_us: int
         .join(first, on="prefix", how="left")
         .with_columns(pl.col("until").fill_null(rest))
         .filter(pl.col("effective_us") < pl.col("until"))
-        .with_columns(cut=pl.col("expires_us") > pl.col("until"), was=pl.col("expires_us"))
+        .with_columns(cut=pl.col("expires_us") > pl.col("until"))
         .with_columns(expires_us=pl.min_horizontal("expires_us", "until"))
     )
     after = _joined(kept, wanted)

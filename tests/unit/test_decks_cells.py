@@ -393,6 +393,7 @@ def test_a_row_that_says_no_more_than_a_price() -> None:
             "bands",
             "band 2, date 2 must be a date such as 12-25 or 2027-03-28",
         ),
+        ({"bands": "[on] 0.1"}, "bands", "band 1, date 1 must be a date such as 12-25 or 2027-03-28"),
         ({"bands": "[Mon,Mon] 0.1"}, "bands", "band 1 must be some of 1 (Monday) to 7 (Sunday), each once"),
         (
             {"bands": "[Mon] 0.1", "outside": "base"},

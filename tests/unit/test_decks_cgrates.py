@@ -168,12 +168,36 @@ def test_destinations_are_prefixes_or_their_names() -> None:
     assert opened(**{**ONE_RATE, "DestinationRates": text}).frame["#line"].to_list() == [2, 3, 4]
 
 
+def test_a_destination_without_a_prefix_is_bad() -> None:
+    """It is not everything: only `*any` is."""
+    for text in ("#Id\nDE\n", "#Id,Prefix\nDE,\n"):
+        sheet = opened(**{**ONE_RATE, "Destinations": text})
+        deck = read_deck(sheet, guess(sheet), rounding=Rounding())
+        assert deck.bad == (BadRow(2, "prefix", "expected digits, found nothing"),)
+
+
+def test_a_bad_destination_hides_no_other() -> None:
+    """The ones after it are read, and named where they are bad, too."""
+    text = "Id,DestinationId,RatesTag\nx,44,NONE\nx,49,CHEAP\nx,33,NONE\n"
+    sheet = opened(**{**ONE_RATE, "DestinationRates": text})
+    assert sheet.frame.select("#line", "0").rows() == [(3, "49")]
+    assert [row.line for row in sheet.bad] == [2, 4]
+
+
 def test_files_of_many_kinds_are_read() -> None:
     """Semicolons, a mark at the beginning, blank lines, comments, spaces; other files of the archive are passed."""
     text = "\ufeff#Id;DestinationId;RatesTag\n\n # a comment\n#DR;x;y\n DR ; DE ;CHEAP; more\n;;\n"
     changed = {**ONE_RATE, "DestinationRates": text.replace(" # a comment\n", ""), "Accounts": "#Id\nx\n"}
     assert rates(**changed)["49"].steps == CHEAP
     assert opened(**changed).frame["#line"].to_list() == [4, 4]
+    marked = {name: "\ufeff" + FILES[name] for name in ("Rates", "Destinations")}
+    assert rates(**{**ONE_RATE, **marked})["49"].steps == CHEAP
+    broken = read_plan({"Rates": b"Id,Rate\nA\xff,1\n", "DestinationRates": b""})
+    assert broken.files["Rates"] == [(2, {"Id": "A\ufffd", "Rate": "1"})]
+    listed = read_plan({"Rates": b"Id,Rate\nA,1;2;3\n", "DestinationRates": b""})
+    assert listed.files["Rates"] == [(2, {"Id": "A", "Rate": "1;2;3"})]
+    old = read_plan({"Rates": b"Id,Rate\rA,1\r", "DestinationRates": b""})
+    assert old.files["Rates"] == [(2, {"Id": "A", "Rate": "1"})]
     # As many semicolons as commas are none.
     plan = read_plan({"Rates": b"Id;x,Rate\nA,1\n", "DestinationRates": b"", "Other": b"Id\n1\n"})
     assert plan.files == {"Rates": [(2, {"Id;x": "A", "Rate": "1"})], "DestinationRates": []}
