@@ -109,7 +109,7 @@ def sheet_rows(plan: Plan, name: str) -> tuple[list[int], list[list[str]]]:
         said = [cells.get(column, "") for column in COLUMNS[2:]]
         for prefix in [""] if destination == _ANY else prefixes.get(destination, [destination]):
             lines.append(line)
-            # Only `*any` is everything: a destination without a prefix is a mistake, which the reader of rows will name.
+            # Only `*any` is everything: a destination without a prefix is a mistake, which who reads rows will name.
             written = write_prefix(prefix) if prefix or destination == _ANY else ""
             rows.append([written, "" if destination == _ANY else destination, *said])
         if len(rows) > _MOST_ROWS:

@@ -115,6 +115,12 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every module of rating")
     parser.add_argument("--only", metavar="PATTERN", default=[], action="append", help="only mutants of these names")
     parser.add_argument("--folder", type=Path, help="work there, and go on where an earlier run of it has stopped")
+    parser.add_argument(
+        "--at-a-time",
+        type=int,
+        default=1,
+        help="mistakes tried in one process: quicker, where nothing that they change is kept from one test to the next",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="mutants tested at once")
     asked = parser.parse_args()
     every = sorted(path.relative_to(ROOT / "rating").with_suffix("").as_posix() for path in ROOT.glob("rating/**/*.py"))
@@ -126,7 +132,15 @@ def main() -> int:
         if not (folder / "mutants" / "tests").exists():
             lay_out(folder, modules)
             run(folder, "-c", GENERATE)
-        run(folder / "mutants", "-m", "pytest", *QUIETLY, ONLY=" ".join(asked.only) or "*", JOBS=str(asked.jobs))
+        run(
+            folder / "mutants",
+            "-m",
+            "pytest",
+            *QUIETLY,
+            ONLY=" ".join(asked.only) or "*",
+            JOBS=str(asked.jobs),
+            AT_A_TIME=str(asked.at_a_time),
+        )
         lines = (folder / "mutants" / "results.jsonl").read_text(encoding="utf-8").splitlines()
         tried: dict[str, str] = dict(sorted(json.loads(line) for line in lines))
         left = [name for name, told in tried.items() if told != "noticed"]

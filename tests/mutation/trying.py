@@ -1,4 +1,4 @@
-"""The conftest of the copy in which mistakes are tried: collects the tests once, then forks a process for each mistake.
+"""The conftest of the copy in which mistakes are tried: collects the tests once, then forks processes that try many.
 
 A fork of a process in which polars has begun to work waits for threads that it does not have: so this process only
 collects, and even the first run, which notes which tests come through which function, is made in a fork.
@@ -14,9 +14,9 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from time import process_time
-from typing import IO
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -33,7 +33,9 @@ settings.load_profile("mutants")
 FIRST_RUN = Path("first-run.jsonl")
 RESULTS = Path("results.jsonl")
 NOTICED, SURVIVED, ENDLESS = "noticed", "survived", "never ended"
-NO_TEST = "no test"
+NO_TEST = "untested"
+Mistake = tuple[str, list[tuple[float, int]]]
+"""Its name, and the tests that come through its function: how long each takes, and its number."""
 LEAST_CPU_S, TIMES = 3, 10
 """A test may take so many seconds of the processor, and so many times what it takes without a mistake."""
 
@@ -57,29 +59,46 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         taken_s, functions = json.loads(line)
         for function in functions:
             tests[function].append((taken_s, number))
-    with RESULTS.open("a", encoding="utf-8") as results:
-        running: dict[int, str] = {}
-        for name in _mistakes():
-            if name in done or not any(fnmatch(name, only) for only in os.environ["ONLY"].split()):
-                continue
-            through = sorted(tests[mangled_name_from_mutant_name(name)])
-            if len(running) == int(os.environ["JOBS"]):
-                _note(results, running)
-            if through:
-                running[_begun(session.items, name, through)] = name
-            else:
-                results.write(json.dumps([name, NO_TEST]) + "\n")
-        while running:
-            _note(results, running)
+    left = [
+        (name, sorted(tests[mangled_name_from_mutant_name(name)]))
+        for name in _mistakes()
+        if name not in done and any(fnmatch(name, only) for only in os.environ["ONLY"].split())
+    ]
+    jobs, at_a_time = int(os.environ["JOBS"]), int(os.environ["AT_A_TIME"])
+    shares = [left[job::jobs] for job in range(jobs)]
+    running = [_forked(partial(_try_all, session.items, share, at_a_time)) for share in shares]
+    if any(os.waitpid(pid, 0)[1] for pid in running):
+        pytest.exit("trying the mistakes has failed", returncode=1)
     return True
 
 
-def _note(results: IO[str], running: dict[int, str]) -> None:
-    """Wait for one of those that are being tried, and note what became of it."""
-    pid, status = os.wait()
-    told = {0: SURVIVED, 1: NOTICED}.get(os.waitstatus_to_exitcode(status), ENDLESS)
-    results.write(json.dumps([running.pop(pid), told]) + "\n")
-    results.flush()
+def _try_all(items: list[pytest.Item], left: list[Mistake], at_a_time: int) -> int:
+    """Try mistakes one after the other in processes that each try many; return 0."""
+    while left:
+        receiving, sending = os.pipe()
+        pid = _forked(partial(_try_some, items, left[:at_a_time], sending), is_quiet=True)
+        os.close(sending)
+        with os.fdopen(receiving, encoding="utf-8") as pipe:
+            told = pipe.read().split()
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status < 0:
+            told.append(ENDLESS)
+        with RESULTS.open("a", encoding="utf-8") as results:
+            results.writelines(json.dumps([name, what]) + "\n" for (name, _), what in zip(left, told, strict=False))
+        left = left[len(told) :]
+    return 0
+
+
+def _try_some(items: list[pytest.Item], some: list[Mistake], sending: int) -> int:
+    """Tell in a word what becomes of each mistake; ends early after one that left something behind."""
+    for name, tests in some:
+        set_mutant_under_test(name)
+        failed = next((number for taken_s, number in tests if not _passes(items[number], taken_s)), None)
+        os.write(sending, f"{(SURVIVED if failed is None else NOTICED) if tests else NO_TEST}\n".encode())
+        set_mutant_under_test("")
+        if failed is not None and not _passes(items[failed], LEAST_CPU_S):
+            break
+    return 0
 
 
 def _mistakes() -> list[str]:
@@ -101,12 +120,6 @@ def _first_run(items: list[pytest.Item]) -> int:
             noted.write(json.dumps([process_time() - begun_s, sorted(state()._stats)]) + "\n")
     unfinished.rename(FIRST_RUN)
     return 0
-
-
-def _begun(items: list[pytest.Item], name: str, tests: list[tuple[float, int]]) -> int:
-    """Begin to try a mistake; return the process that does."""
-    set_mutant_under_test(name)
-    return _forked(lambda: 0 if all(_passes(items[number], taken_s) for taken_s, number in tests) else 1, is_quiet=True)
 
 
 def _passes(item: pytest.Item, taken_s: float = 0) -> bool:
