@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -125,23 +125,30 @@ def _told(plan: Plan, name: str) -> Iterator[tuple[int, str, _Told]]:
     by_tag: dict[str, list[tuple[int, Row]]] = {}
     for line, row in plan.files["DestinationRates"]:
         by_tag.setdefault(_tag(row), []).append((line, row))
-    uses: list[tuple[str, Timing | None, Decimal]] = [(tag, None, Decimal(0)) for tag in by_tag]
-    if plan.plans:
+    uses: list[tuple[str, Timing | None, Decimal]] = []
+    if not plan.plans:
+        uses = [(tag, None, Decimal(0)) for tag in by_tag]
+    else:
         timings = {_tag(row): (line, row) for line, row in plan.files.get("Timings", [])}
-        uses = []
         for line, row in plan.files["RatingPlans"]:
             if _tag(row) == name:
                 try:
                     timing, weight = _timing(row.get("TimingTag", ""), timings), money(row, "Weight")
-                    uses.append((row.get("DestinationRatesId", ""), timing, weight))
+                    uses.append((_known(row.get("DestinationRatesId", ""), by_tag), timing, weight))
                 except TariffError as error:
                     plan.bad.append((line, "RatingPlans", str(error)))
     found: dict[str, tuple[int, _Told]] = {}
     for tag, timing, weight in uses:
-        for line, row in by_tag.get(tag, []):
+        for line, row in by_tag[tag]:
             found.setdefault(row.get("DestinationId", ""), (line, []))[1].append((row, timing, weight))
     for destination, (line, told) in found.items():
         yield line, destination, told
+
+
+def _known(tag: str, by_tag: Container[str]) -> str:
+    if tag not in by_tag:
+        raise TariffError(f"there are no rates {tag[:40]} in DestinationRates.csv")
+    return tag
 
 
 def _timing(tag: str, timings: dict[str, tuple[int, Row]]) -> Timing | None:
@@ -175,7 +182,7 @@ def _rate(plan: Plan, line: int, destination: str, told: _Told, rates: dict[str,
         try:
             if tag not in rates:
                 raise TariffError(f"RatesTag: there is no rate {tag[:40]} in Rates.csv")  # noqa: TRY301 - told below
-            one = cgrates.read({**row, "Prefix": "", "Destination": destination, "rates": rates[tag]})
+            one = cgrates.read({**row, "rates": rates[tag]})
         except TariffError as error:
             plan.bad.append((line, "DestinationRates", str(error)))
             return None
@@ -188,7 +195,6 @@ def _rate(plan: Plan, line: int, destination: str, told: _Told, rates: dict[str,
         plan.bad.append((line, "DestinationRates", f"{destination} has {differ}"))
         return None
     rate = made[0][0] if len(made) == 1 and made[0][1] == Timing(_WEEK, 0) else _banded(made)
-    rate = replace(rate, destination="")
     fault = find_fault(rate)
     if fault is not None:
         plan.bad.append((line, "DestinationRates", f"{destination}: {fault.where} {fault.reason}"))
@@ -211,7 +217,7 @@ def _banded(made: Sequence[_Made]) -> Rate:
     )
     first = made[0][0]
     conditions: Conditions = replace(first.conditions, outside=Outside.CLOSED)
-    return replace(first, steps=(), bands=bands, connect_fee=first.connect_fee, conditions=conditions)
+    return replace(first, steps=(), bands=bands, conditions=conditions)
 
 
 def _holding(made: Sequence[_Made], day: int, at_s: int) -> int | None:

@@ -7,13 +7,13 @@ numbering for both sides. No two rows of a frame have the same prefix and the sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
 from rating.decks.deck import ALWAYS, NEVER
 from rating.late import pl
-from rating.parts import PLAIN, Conditions, Rounding, RoundingMode, Step
+from rating.parts import Conditions, Rounding, RoundingMode, Step
 from rating.pricing import cost_ms
 from rating.tariff import Rate
 
@@ -139,8 +139,7 @@ def worth(rate: Rate) -> Terms:
     ladders = [(rate.connect_fee if band.connect_fee is None else band.connect_fee, band.steps) for band in rate.bands]
     if rate.steps:
         ladders.append((rate.connect_fee, rate.steps))
-    told = replace(rate.conditions, timezone=PLAIN.timezone, bands_at=PLAIN.bands_at, outside=PLAIN.outside)
-    each = [_talks(fee, steps, told) for fee, steps in ladders]
+    each = [_talks(fee, steps, rate.conditions) for fee, steps in ladders]
     talks = tuple(max(costs) for costs in zip(*each, strict=True))
     return Terms(talks[0], talks, rate.barred)
 

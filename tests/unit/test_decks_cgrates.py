@@ -118,6 +118,16 @@ def test_of_equal_weights_the_later_timing_holds() -> None:
     assert [band.when.days for band in lighter.bands] == [WEEKDAYS, WEEKDAYS, (6, 7)]
 
 
+def test_what_the_files_need_not_say() -> None:
+    """No timing is at all times, no days are all of them; a weight only where two meet."""
+    plain = "#Id,DestinationRatesId\nRP,DR_CHEAP\n"
+    assert rates(RatingPlans=plain)["49"].steps == rates(RatingPlans=plain, Timings="")["49"].steps == CHEAP
+    assert rates(Timings="#Tag,WeekDays,Time\nPEAK,1;2;3;4;5,08:00:00\n") == rates()
+    peak = [Band(When(to_s=28_800), CHEAP, Decimal(0)), Band(When(from_s=28_800), DEAR, Decimal("0.2"))]
+    for timings in ("#Tag,Time\nPEAK,08:00:00\n", "#Tag,Years,Months,MonthDays,WeekDays,Time\nPEAK,,,,,08:00:00\n"):
+        assert list(rates(Timings=timings)["49"].bands) == peak
+
+
 def test_times_that_no_timing_covers_are_closed() -> None:
     """Sundays from the morning on, and nothing else: 0 and 7 both are Sunday; a timing without a time begins at 0."""
     plans = "#Id,DestinationRatesId,TimingTag,Weight\nRP,DR_DEAR,SUN,\n"
@@ -176,6 +186,13 @@ def test_a_destination_without_a_prefix_is_bad() -> None:
         assert deck.bad == (BadRow(2, "prefix", "expected digits, found nothing"),)
 
 
+def test_a_row_without_a_destination_is_bad() -> None:
+    """It has no prefix either."""
+    sheet = opened(**{**ONE_RATE, "DestinationRates": "Id,RatesTag\nx,CHEAP\n"})
+    deck = read_deck(sheet, guess(sheet), rounding=Rounding())
+    assert deck.bad == (BadRow(2, "prefix", "expected digits, found nothing"),)
+
+
 def test_a_bad_destination_hides_no_other() -> None:
     """The ones after it are read, and named where they are bad, too."""
     text = "Id,DestinationId,RatesTag\nx,44,NONE\nx,49,CHEAP\nx,33,NONE\n"
@@ -213,6 +230,29 @@ def test_files_of_many_kinds_are_read() -> None:
         (
             {"RatingPlans": FILES["RatingPlans"].replace("PEAK", "T" * 41)},
             [(3, "RatingPlans", f"there is no timing {'T' * 40} in Timings.csv")],
+        ),
+        (
+            {"Timings": ""},
+            [(3, "RatingPlans", "there is no timing PEAK in Timings.csv")],
+        ),
+        (
+            {"RatingPlans": FILES["RatingPlans"].replace("DR_DEAR", "D" * 41)},
+            [(3, "RatingPlans", f"there are no rates {'D' * 40} in DestinationRates.csv")],
+        ),
+        (
+            {"RatingPlans": "#Id,TimingTag\nRP,*any\n"},
+            [(2, "RatingPlans", "there are no rates  in DestinationRates.csv")],
+        ),
+        (
+            {**ONE_RATE, "DestinationRates": "Id,DestinationId\nx,DE\n"},
+            [(2, "DestinationRates", "RatesTag: there is no rate  in Rates.csv")],
+        ),
+        (
+            {
+                "RatingPlans": FILES["RatingPlans"].replace("PEAK", "T" * 41),
+                "Timings": FILES["Timings"].replace("PEAK,*any", f"{'T' * 41},2027"),
+            },
+            [(3, "RatingPlans", f"the timing {'T' * 40} names Years, which a band cannot tell")],
         ),
         (
             {"Timings": FILES["Timings"].replace("PEAK,*any", "PEAK,2027")},
@@ -274,6 +314,9 @@ def test_a_timing_that_cannot_be_read_is_bad(days: str, time: str) -> None:
     timings = FILES["Timings"].replace("1;2;3;4;5", days).replace("08:00:00", time)
     found = f"expected days such as 1;2;3 and a time such as 08:00:00, found {days[:40]!r} and {time[:40]!r}"
     assert told(Timings=timings) == [(3, "RatingPlans", f"the timing PEAK: {found}")]
+    plans = FILES["RatingPlans"].replace("PEAK", "T" * 41)
+    long = told(RatingPlans=plans, Timings=timings.replace("PEAK", "T" * 41))
+    assert long == [(3, "RatingPlans", f"the timing {'T' * 40}: {found}")]
 
 
 def test_rates_of_one_destination_round_alike() -> None:

@@ -145,6 +145,7 @@ def test_what_a_rate_is_compared_by() -> None:
     assert worth(rate(minutes, "0.05")) == Terms(650_000, talks, barred=False)
     seconds = worth(rate((Step(0, Decimal("0.1"), 60, 1),)))
     # A second costs 0.0016667; 61 cost 0.1016667.
+    assert seconds.minute_micros == 100_000
     assert seconds.talks == (100_000, 1_667, 50_000, 101_667, 1_000_000, 6_000_000)
     barred = Rate("", "", Decimal(0), minutes, ROUNDING, barred=True)
     assert worth(barred).barred
