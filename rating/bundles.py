@@ -151,5 +151,5 @@ def _whole(terms: Terms, since_ms: int, most_ms: int, begin_ms: int) -> int:
     assert ladder is not None  # noqa: S101 - a rate has steps or bands
     for part in walk(terms, ladder, most_ms, begin_ms):
         whole = min(part.number, (most_ms - part.begin_ms) // part.increment_ms)
-        end_ms = max(end_ms, part.begin_ms + whole * part.increment_ms) if whole > 0 else end_ms
+        end_ms = max(end_ms, part.begin_ms + whole * part.increment_ms)
     return end_ms
