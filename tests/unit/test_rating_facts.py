@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -86,13 +89,18 @@ def test_facts_are_of_the_oldest_version_that_can_tell_them(of: Rate, version: i
 
 
 def test_a_time_is_written_and_read_in_utc() -> None:
-    """Whatever its zone: midnight in Berlin is an hour earlier there."""
+    """Whatever its zone, and whatever that of the machine: midnight in Berlin is an hour earlier there."""
     berlin = datetime(2027, 1, 1, tzinfo=timezone(timedelta(hours=1)))
-    facts = replace(RATE, effective_at=berlin).facts()
+    try:
+        with patch.dict(os.environ, TZ="NPT-5:45"):
+            time.tzset()
+            facts = replace(RATE, effective_at=berlin).facts()
+            rate = read(FACTS, effective_at="2027-01-01T00:00:00+01:00", expires_at="2027-01-02T00:00:00Z")
+    finally:
+        time.tzset()
     assert facts["effective_at"] == "2026-12-31T23:00:00+00:00"
-    rate = read(FACTS, effective_at="2027-01-01T00:00:00+01:00", expires_at="2027-01-02T00:00:00Z")
-    assert (rate.effective_at, rate.expires_at) == (berlin, datetime(2027, 1, 2, tzinfo=UTC))
     assert str(rate.effective_at) == "2026-12-31 23:00:00+00:00"
+    assert (rate.effective_at, rate.expires_at) == (berlin, datetime(2027, 1, 2, tzinfo=UTC))
 
 
 def test_a_band_says_only_what_is_its_own() -> None:
