@@ -52,6 +52,15 @@ async def test_an_offer_says_who_calls_whom_and_who_pays(lab: Lab) -> None:
     assert call.facts.admitted_at is None
 
 
+async def test_the_digest_of_a_pin_comes_through_whole(lab: Lab) -> None:
+    """With the source that the dialplan names behind it, as long as an account code can be."""
+    code = f"pin:16de4426d1c1b23d5ccefd31308ba270@{'phone-7.' * 7}house"
+    _, call_id = await lab.offered(plan(account_code=code))
+    assert lab.told.of(CallOffered, call_id)[0].account_code == code
+    [live] = await lab.switch.live_calls()
+    assert live.account_code == code
+
+
 @pytest.mark.parametrize("by", [Side.CALLER, Side.CALLEE])
 async def test_an_admitted_call_is_answered_and_ends_at_the_switchs_own_times(lab: Lab, by: Side) -> None:
     """Answer and end carry the switch's clock, cause and who hung up."""
