@@ -177,7 +177,7 @@ class Mapping:
 
 def simplified(name: str) -> str:
     """Return a column's name in small letters and underscores: "Cost / Min(USD)" is cost_min."""
-    return _WORDS.sub("_", _BRACKETS.sub("", name.lower().lstrip("\ufeff#"))).strip("_")
+    return _WORDS.sub("_", _BRACKETS.sub("", name.lower())).strip("_")
 
 
 def _own_names() -> dict[str, str]:

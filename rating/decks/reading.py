@@ -138,7 +138,7 @@ class _Reading:
             if field
         ]
         frame = self.sheet.frame.select(pl.col(LINE).alias("line"), *chosen)
-        for field in maps.MONEY.get(self.mapping.format, ()):
+        for field in maps.MONEY[self.mapping.format]:
             if field in frame.columns:
                 frame = self.numbers_read(frame, field)
         return frame

@@ -185,15 +185,17 @@ WORTHS = {
     9: terms(10**9),
     10: terms(1),
     11: terms(97),
+    12: terms(1000),
+    13: terms(1100),
 }
 
 
 def test_what_becomes_of_each_prefix() -> None:
     """Each kind, and the order: largest changes first, dearer and cheaper in one list, from nothing before all."""
     before = {"1": 0, "2": 0, "3": 3, "4": 0, "5": 4, "6": 0, "8": 0, "9": 0, "0": 0, "10": 0, "11": 3, "12": 10,
-              "13": 0, "14": 8, "15": 9}  # fmt: skip
+              "13": 0, "14": 8, "15": 9, "16": 1, "17": 12}  # fmt: skip
     after = {"1": 1, "2": 2, "3": 1, "4": 4, "5": 0, "7": 1, "8": 5, "9": 0, "0": 0, "10": 6, "11": 7, "12": 9,
-             "13": 11, "14": 0, "15": 9}  # fmt: skip
+             "13": 11, "14": 0, "15": 9, "16": 0, "17": 13}  # fmt: skip
     old = frame(*(row(prefix, number, name=f"n{prefix}") for prefix, number in before.items()))
     new = frame(
         *(row(prefix, number, name="new" if prefix == "9" else f"n{prefix}") for prefix, number in after.items())
@@ -206,6 +208,9 @@ def test_what_becomes_of_each_prefix() -> None:
         ("12", "n12", "n12", "dearer", 1, 10**9, 10**9 - 1, 10**9),
         ("1", "n1", "n1", "dearer", 100, 150, 50, 500),
         ("2", "n2", "n2", "cheaper", 100, 50, -50, -500),
+        # Thousandths before amounts; -333.3 of them are told as -334.
+        ("16", "n16", "n16", "cheaper", 150, 100, -50, -334),
+        ("17", "n17", "n17", "dearer", 1000, 1100, 100, 100),
         ("13", "n13", "n13", "cheaper", 100, 97, -3, -30),
         ("10", "n10", "n10", "dearer", 100, 100, 0, 0),
         ("11", "n11", "n11", "dearer", 0, 0, 0, 0),
@@ -231,8 +236,8 @@ def test_before_and_after_are_compared_at_one_moment() -> None:
         ("44", "x", "x", "unchanged"),
     ]
     # Equal changes in thousandths: the larger amount first, then the prefix.
-    old = frame(row("1", 2), row("2", 0), row("3", 2))
-    new = frame(row("1", 0), row("2", 8), row("3", 0))
+    old = frame(row("3", 2), row("2", 0), row("1", 2))
+    new = frame(row("3", 0), row("2", 8), row("1", 0))
     doubled = compare(old, new, NOW, {**WORTHS, 8: terms(200)}).rows()
     assert [(line[0], line[6], line[7]) for line in doubled] == [("2", 100, 1000), ("1", 50, 1000), ("3", 50, 1000)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rating.decks import mapping as maps
 from rating.decks.mapping import FIELDS, Mapping, guess_mapping, mapped, score, simplified
 from rating.decks.reading import guess, with_international
 from rating.decks.sheet import open_sheet
@@ -53,6 +54,14 @@ def test_columns_are_guessed(columns: str, fields: str) -> None:
     found = guess_mapping(columns.split(), format_name="callctl")
     assert found.fields == tuple(field.replace("-", "") for field in fields.split())
     assert (found.format, found.decimal, found.zone, found.international) == ("callctl", "", "", "")
+
+
+def test_the_names_of_our_own_columns() -> None:
+    """Each field by its own name, and by those that others give it."""
+    names = maps._own_names()
+    assert names == maps._NAMES["callctl"]
+    assert set(names.values()) == set(FIELDS["callctl"])
+    assert (names["steps"], names["dial_code"], names["currency_name"]) == ("steps", "prefix", "currency")
 
 
 @pytest.mark.parametrize(

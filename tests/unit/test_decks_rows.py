@@ -84,6 +84,7 @@ def test_a_price_may_be_told_in_other_columns() -> None:
     assert len(read("prefix,bands\n49,[] 1\n")) == 1
     removed = read("prefix,x,x\n49,,\n", header=True, prices=False)
     assert (removed.bad, removed.terms, removed.rows["terms"].to_list()) == ((), (), [0])
+    assert dict(zip(removed.rows.columns, removed.rows.dtypes, strict=True)) == deck_columns()
 
 
 def test_a_file_without_a_header_is_named_by_its_letters() -> None:
@@ -104,6 +105,13 @@ def test_a_bad_first_row_of_a_file_without_a_header_hides_no_other() -> None:
     deck = read_deck(sheet, mapping, rounding=ROUNDING)
     assert [(row.line, row.column) for row in deck.bad] == [(1, ""), (3, "B")]
     assert [rate.prefix for rate in deck.rates] == ["44"]
+
+
+def test_a_long_name_of_a_column_is_cut_where_it_is_told() -> None:
+    """Forty characters of it."""
+    sheet = open_sheet(f"prefix,{'p' * 41},{'P' * 41}\n49,1,2\n".encode(), header=True)
+    deck = read_deck(sheet, mapped(guess(sheet), sheet.columns, ["3=price"]), rounding=ROUNDING)
+    assert deck.bad == (BadRow(1, "p" * 40, "the column is there twice"),)
 
 
 def test_a_column_without_a_name_is_called_by_its_field() -> None:
@@ -266,8 +274,8 @@ def test_rows_in_another_currency_are_bad() -> None:
 
 def test_names_are_stripped_and_may_be_guarded() -> None:
     """One behind an apostrophe is meant as it stands; others lose the spaces around them."""
-    deck = read("prefix,Name,price\n1, x ,1\n2,'=x,1\n3,' y,1\n4,'s-Hertogenbosch,1\n5,,1\n")
-    assert [rate.destination for rate in deck.rates] == ["x", "=x", " y", "'s-Hertogenbosch", ""]
+    deck = read("prefix,Name,price\n1, x ,1\n2,'=x,1\n3,' y,1\n4,'s-Hertogenbosch,1\n5,,1\n6,'z ,1\n")
+    assert [rate.destination for rate in deck.rates] == ["x", "=x", " y", "'s-Hertogenbosch", "", "z "]
     assert [rate.destination for rate in read("prefix,price\n1,1\n").rates] == [""]
     long, hidden = "has at most 100 characters", "has no line breaks and no control characters"
     text = f"prefix,Name,price\n1,{'x' * 100},1\n2,{'x' * 101},1\n3,a\x1bb,1\n4,{'x' * 101}\x1b,1\n5,a\u2028b,1\n"
@@ -398,6 +406,13 @@ def test_a_prefix_comes_once_from_one_time_on() -> None:
     assert [rate.prefix for rate in deck.rates] == ["49", "44", "33"]
     dated = "prefix,price,effective_at\n49,1,2026-12-01T00:00Z\n49,1,2026-12-01T01:00+01:00\n49,1,\n"
     assert bad(dated) == [(3, "prefix", "49 is on line 2 already, from the same time on")]
+
+
+def test_progress_is_told_in_rows() -> None:
+    """A quarter, three quarters, and all of ten rows: whole numbers."""
+    told: list[int] = []
+    read("prefix,price\n" + "".join(f"{number},1\n" for number in range(10)), progress=told.append)
+    assert [(type(rows), rows) for rows in told] == [(int, 2), (int, 7), (int, 10)]
 
 
 def test_a_deck_of_a_program_is_read_as_it_is_guessed() -> None:

@@ -82,6 +82,22 @@ def test_calls_without_bands_and_bounds() -> None:
     )  # fmt: skip
 
 
+def test_the_columns_of_calls() -> None:
+    """Numbers as texts, times in UTC down to the microsecond, talk in milliseconds."""
+    time = pl.Datetime("us", "UTC")
+    columns = {"number": pl.String, "offered_at": time, "answered_at": time, "talk_ms": pl.Int64}
+    assert call_columns() == columns
+    # A clock that went backwards is no talk.
+    assert priced([rate("49", fee="0.05")], call("49", -5_000)) == ([(0, 0, 0, 0, None)], 0)
+
+
+def test_a_barred_rate_among_plain_ones() -> None:
+    """It is no quicker way to a price."""
+    book = [rate("49"), rate("44", barred=True)]
+    rows, scalar = priced(book, call("44", 1_000), call("49", 1_000))
+    assert (rows, scalar) == ([(1, None, None, None, BARRED), (0, 10_000, 1_000, 1_000, None)], 0)
+
+
 def test_calls_without_a_price() -> None:
     """No rate, barred, or dearer than any amount: said in a word, and a barred rate is named."""
     book = [rate("49"), rate("44", barred=True), rate("1", (Step(0, Decimal(10**9), 1, 1),))]
@@ -111,17 +127,19 @@ def test_calls_without_a_price() -> None:
 @pytest.mark.parametrize(
     ("durations", "priced_ms", "cost"),
     [
-        (Durations.UP, [1_000, 1_000, 2_000, 2_000], [10_000, 10_000, 20_000, 20_000]),
-        (Durations.NEAREST, [0, 1_000, 1_000, 2_000], [0, 10_000, 10_000, 20_000]),
-        (Durations.DOWN, [0, 0, 1_000, 1_000], [0, 0, 10_000, 10_000]),
-        (Durations.EXACT, [499, 500, 1_001, 1_500], [10_000, 10_000, 20_000, 20_000]),
+        (Durations.UP, [1_000, 1_000, 1_000, 2_000, 2_000], [10_000, 10_000, 10_000, 20_000, 20_000]),
+        (Durations.NEAREST, [0, 0, 1_000, 1_000, 2_000], [0, 0, 10_000, 10_000, 20_000]),
+        (Durations.DOWN, [0, 0, 0, 1_000, 1_000], [0, 0, 0, 10_000, 10_000]),
+        (Durations.EXACT, [1, 499, 500, 1_001, 1_500], [10_000, 10_000, 10_000, 20_000, 20_000]),
     ],
 )
 def test_milliseconds_become_the_time_that_is_priced(
     durations: Durations, priced_ms: list[int], cost: list[int]
 ) -> None:
     """As the tariff says, at 0.01 a second begun."""
-    rows, _ = priced([rate("49", durations=durations)], *(call("49", talk_ms) for talk_ms in (499, 500, 1_001, 1_500)))
+    rows, _ = priced(
+        [rate("49", durations=durations)], *(call("49", talk_ms) for talk_ms in (1, 499, 500, 1_001, 1_500))
+    )
     assert ([row[2] for row in rows], [row[1] for row in rows]) == (priced_ms, cost)
 
 
@@ -205,6 +223,12 @@ def test_bounds_surcharges_and_free_time() -> None:
     assert scalar == 0
 
 
+def test_a_millisecond_of_talk_has_its_bounds() -> None:
+    """Where milliseconds are priced as they are."""
+    book = [rate("49", durations=Durations.EXACT, min_charge=Decimal("0.5"))]
+    assert priced(book, call("49", 1), call("49", 0)) == ([(0, 500_000, 1, 1_000, None), (0, 0, 0, 0, None)], 0)
+
+
 DAY = Band(When(from_s=21_600, to_s=79_200), (Step(0, Decimal("0.60"), 60, 60),), Decimal("0.02"))
 NIGHT = Band(When(from_s=79_200, to_s=21_600), (Step(0, Decimal("0.06"), 60, 60),))
 
@@ -212,10 +236,10 @@ NIGHT = Band(When(from_s=79_200, to_s=21_600), (Step(0, Decimal("0.06"), 60, 60)
 def test_bands_change_during_a_call() -> None:
     """From 22:00 to 06:00 0.06 a minute, else 0.60; the fee is that of the answer's band."""
     for bands_at, costs in ((BandsAt.EACH_INCREMENT, [680_000, 710_000]), (BandsAt.START, [1_220_000, 170_000])):
-        book = [rate("49", (), "0.05", bands=(DAY, NIGHT), bands_at=bands_at), rate("44")]
+        book = [rate("49", (), "0.05", bands=(DAY, NIGHT), bands_at=bands_at), rate("44", min_charge=Decimal("0.5"))]
         late, early = datetime(2026, 1, 5, 21, 59, tzinfo=UTC), datetime(2026, 1, 5, 5, 59, tzinfo=UTC)
         rows, scalar = priced(book, call("49", 120_000, late), call("49", 120_000, early), call("44", 1_000))
-        assert [row[1] for row in rows] == [*costs, 10_000]
+        assert [row[1] for row in rows] == [*costs, 500_000]
         assert ([row[3] for row in rows], scalar) == ([120_000, 120_000, 1_000], 0)
 
 
