@@ -266,7 +266,7 @@ def _in_words(fault: Fault, column: str) -> str:
     last = ""
     for part in fault.where.split("."):
         if part.isdecimal():
-            places.append(f"{_ONE_OF.get(last, last)} {int(part) + 1}")
+            places.append(f"{_ONE_OF[last]} {int(part) + 1}")
         last = part
     return f"{': '.join(part for part in (', '.join(places), _THINGS.get(last, '')) if part)} {reason}"
 
@@ -278,7 +278,5 @@ def _column_of(where: str, cells: Mapping[str, str]) -> str:
         return thing
     number, _, what = rest.partition(".")
     if what == "increment_s" and number == "0" and cells.get("first_increment_s"):
-        return "first_increment_s"
-    if what == "from_s":
         return "first_increment_s"
     return what if what in SIMPLE else "price"

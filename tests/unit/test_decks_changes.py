@@ -305,7 +305,7 @@ def test_a_map_of_rows_finds_what_is_in_force() -> None:
 def test_a_deck_is_written() -> None:
     """The usual columns always, others where some rate says something; a page of lines after the header."""
     given = [
-        named("0049", "=x"), named("", 'a "b", c', "0.5", effective_at=SINCE), named("44", " y", expires_at=UNTIL),
+        named("0049", "=X"), named("", 'a "b", c', "0.5", effective_at=SINCE), named("44", " y", expires_at=UNTIL),
         Rate("1", "a;b\tc|d", Decimal(0), (Step(0, Decimal("0.1"), 1, 60),), ROUNDING, barred=True),
     ]  # fmt: skip
     deck = deck_of(given)
@@ -314,7 +314,7 @@ def test_a_deck_is_written() -> None:
     assert pages == [
         "prefix,destination,connect_fee,price,per_s,increment_s,barred,rounding,effective_at,expires_at\r\n",
         (
-            "'0049,'=x,,0.1,,1,,up 4,,\r\n"
+            "'0049,'=X,,0.1,,1,,up 4,,\r\n"
             '*,"a ""b"", c",0.5,0.1,,1,,up 4,2026-12-01T00:00:00+00:00,\r\n'
             "44,' y,,0.1,,1,,up 4,,2027-01-01T00:00:00.000007+00:00\r\n"
             '1,"a;b\tc|d",,0.1,1,60,1,up 4,,\r\n'

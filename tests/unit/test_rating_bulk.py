@@ -93,9 +93,9 @@ def test_the_columns_of_calls() -> None:
 
 def test_a_barred_rate_among_plain_ones() -> None:
     """It is no quicker way to a price."""
-    book = [rate("49"), rate("44", barred=True)]
+    book = [rate("44", barred=True), rate("49")]
     rows, scalar = priced(book, call("44", 1_000), call("49", 1_000))
-    assert (rows, scalar) == ([(1, None, None, None, BARRED), (0, 10_000, 1_000, 1_000, None)], 0)
+    assert (rows, scalar) == ([(0, None, None, None, BARRED), (1, 10_000, 1_000, 1_000, None)], 0)
 
 
 def test_calls_without_a_price() -> None:
