@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import rating.decks.prefixes
+import rating.decks.own
 import rating.decks.reading
 import rating.decks.sheet
 from rating.decks.changes import worth
@@ -222,6 +222,43 @@ def test_rows_that_say_the_same_share_their_terms() -> None:
     assert worth(deck.terms[0]).minute_micros == 500_000
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "name"),
+    [
+        (
+            (
+                "prefix,country_code,destination,price,currency,effective_at,expires_at\n"
+                "1,,a,1,EUR,,\n2,49,b,1,,2026-12-01T00:00Z,\n3,,c,1,eur,,2027-12-01T00:00Z\n"
+            ),
+            rating.decks.own,
+            "read_terms",
+        ),
+        (
+            (
+                "prefix,destination,next_rate,valid_from,valid_till\n"
+                "1,a,1,,\n2,b,1,2026-12-01 00:00:00 UTC,\n3,c,1,,2027-12-01 00:00:00 UTC\n"
+            ),
+            rating.decks.reading,
+            "rate_of",
+        ),
+        ("code,destination,cost_min\n1,a,1\n2,b,1\n", rating.decks.reading, "rate_of"),
+    ],
+)
+def test_what_rows_cost_is_worked_out_once(text: str, place: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all rows that say the same of it, whatever else they say: a million would take hours otherwise."""
+    calls = 0
+    work_out = getattr(place, name)
+
+    def counted(*said: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return work_out(*said)
+
+    monkeypatch.setattr(place, name, counted)
+    deck = read(text, currency="EUR")
+    assert (deck.bad, len(deck.terms), calls) == ((), 1, 1)
+
+
 def test_bands_are_in_the_zone_of_the_file() -> None:
     """Where the row names none; a rate without bands has none."""
     text = "prefix,bands,price,timezone\n1,[] 1,,\n2,[] 1,,Asia/Kathmandu\n3,,1,\n"
@@ -237,6 +274,7 @@ def test_bands_are_in_the_zone_of_the_file() -> None:
          [(2, "attempt_fee", "cannot be told in a rate, found '0.1'")]),
         ("prefix,Next rate,Initial rate,Next interval\n1,1,1,1.5\n",
          [(2, "Next interval", "expected whole seconds up to 31622400, found '1.5'")]),
+        ("prefix,next_rate\n1,1: 2\n", [(2, "next_rate", "expected a number such as 0.0125, found '1: 2'")]),
         # What the columns say together is a fault of the row.
         ("prefix,next_rate,initial_rate\n1,9999999999,1\n", [(2, "", "steps.1.price: is at most 1000000000")]),
         ("prefix,next_rate\n1,\n", [(2, "next_rate", "expected a number such as 0.0125, found nothing")]),
