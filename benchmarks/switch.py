@@ -1,7 +1,7 @@
 """What callctl costs on a real switch: calls per second and set-up time, bare and controlled in one run.
 
     python -m benchmarks.switch --kind asterisk|freeswitch [--json] [--rate CALLS_PER_SECOND]
-    python -m benchmarks.switch --kind asterisk|freeswitch --floor --rate CALLS_PER_SECOND
+    python -m benchmarks.switch --kind asterisk|freeswitch --floor [--rate CALLS_PER_SECOND]
 
 The rate rises by half until a call fails or SIPp cannot keep it, twice in a row; then the middle is tried, some times.
 The set-up time (INVITE to 200) and the CPU time a call are taken at half of what the bare switch reached, in pairs of
@@ -12,7 +12,8 @@ costs is taken from the switch as well. `pinned`: the switch has one core, the s
 else has the others: what the switch itself loses, and how it would be with the controller on a machine of its own.
 
 `--floor`: no controller. Three kinds of calls in turn: `bare`, with nobody connected to the switch; `listened`, the
-same while a client is; `floor`, stopped and sent on by that client, which decides nothing (`benchmarks.floor`).
+same while a client is; `floor`, stopped and sent on by that client, which decides nothing (`benchmarks.floor`). Without
+`--rate` the highest rates of `bare` and `floor`, the switch on a core of its own.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ async def measure(kind: str, folder: Path, *, rate: int) -> dict[str, dict[str, 
 
 
 async def measure_floor(kind: str, folder: Path, *, rate: int) -> dict[str, dict[str, object]]:
-    """Measure what asking costs that decides nothing."""
+    """Measure what asking costs that decides nothing: at a rate, or the highest rates with the switch on one core."""
     switch = folder / kind
     switch.mkdir()
     lab = AsteriskLab(switch, verbose=False) if kind == "asterisk" else FreeswitchLab(switch, verbose=False)
@@ -221,8 +222,10 @@ async def measure_floor(kind: str, folder: Path, *, rate: int) -> dict[str, dict
     taken: dict[str, list[Taken]] = {"bare": [], "listened": [], "floor": []}
     try:
         bench = Bench(lab, folder / "sipp")
-        async with bench.sipp.carrier(answerer(lab.trunk), local=(lab.carrier_host, 5060)):
+        async with bench.sipp.carrier(answerer(lab.trunk), local=(lab.carrier_host, 5060)) as carrier:
             await bench.run(lab.bare_host, FIRST, 1)
+            if not rate:
+                return {"pinned": await _floor_reached(kind, bench, carrier.pid)}
             for _ in range(PAIRS * 2):
                 if lab.process is None:
                     raise RuntimeError("the switch has ended")
@@ -242,6 +245,27 @@ async def measure_floor(kind: str, folder: Path, *, rate: int) -> dict[str, dict
             "load_average": round(os.getloadavg()[0], 1),
         }
     return results
+
+
+async def _floor_reached(kind: str, bench: Bench, carrier: int) -> dict[str, object]:
+    lab, cores = bench.lab, os.sched_getaffinity(0)
+    if lab.process is None:
+        raise RuntimeError("the switch has ended")
+    if len(cores) > 1:
+        for pid in (carrier, os.getpid()):
+            pin(pid, cores - {min(cores)})
+        pin(lab.process.pid, {min(cores)})
+    bare = await bench.reach(lab.bare_host)
+    async with sending_on(kind, lab):
+        floor = await bench.reach(lab.floor_host)
+    return {
+        "bare_cps": bare.cps,
+        "floor_cps": floor.cps,
+        "ratio": round(floor.cps / bare.cps, 3) if bare.cps else None,
+        "load_average": round(os.getloadavg()[0], 1),
+        "bare_steps": bare.tried,
+        "floor_steps": floor.tried,
+    }
 
 
 async def compared(
@@ -277,10 +301,8 @@ def main() -> None:
     parser.add_argument("--kind", choices=["asterisk", "freeswitch"], required=True)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rate", type=int, default=0, help="set-up and CPU time at this rate only, no highest rate")
-    parser.add_argument("--floor", action="store_true", help="what asking costs that decides nothing; needs --rate")
+    parser.add_argument("--floor", action="store_true", help="what asking costs that decides nothing")
     chosen = parser.parse_args()
-    if chosen.floor and not chosen.rate:
-        parser.error("--floor needs --rate")
     work = measure_floor if chosen.floor else measure
     with tempfile.TemporaryDirectory(prefix="callctl-bench-") as folder:
         results = asyncio.run(work(chosen.kind, Path(folder), rate=chosen.rate))
