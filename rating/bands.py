@@ -23,6 +23,8 @@ DAY_MS = DAY_S * 1000
 _WEEK_S = 7 * DAY_S
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL = _EPOCH.toordinal()
+_KNOWN_DAYS = range(date(2, 1, 1).toordinal() - _EPOCH_ORDINAL, date(9999, 1, 1).toordinal() - _EPOCH_ORDINAL)
+"""Since 1970. There are dates from the year 1 to 9999, and the clock of a zone needs some more at either end."""
 _MOST_DAYS_KEPT = 1000
 _CYCLE = range(2000, 2028)
 """Years in which every date falls on every day of the week."""
@@ -58,7 +60,7 @@ class Piece(NamedTuple):
 
 
 class Calendar:
-    """Which of these bands is in force, and until when."""
+    """Which of these bands is in force, and until when. Raises `TariffError` before the year 2 and after 9998."""
 
     __slots__ = ("_dates", "_days", "_whens", "_zone")
 
@@ -98,6 +100,8 @@ class Calendar:
     def _days_laid(self, day: int) -> tuple[list[int], list[int]]:
         laid = self._days.get(day)
         if laid is None:
+            if day not in _KNOWN_DAYS:
+                raise TariffError("bands are known from the year 2 to the year 9998")
             if len(self._days) >= _MOST_DAYS_KEPT:
                 self._days.clear()
                 self._dates.clear()

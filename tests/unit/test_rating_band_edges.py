@@ -62,6 +62,18 @@ def test_the_higher_priority_holds_wherever_it_stands(first: bool) -> None:
     assert [calendar.at(ms(text))[0] for text in ("07:59:59", "08:00", "09:00")] == [1 - number, number, 1 - number]
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Niue"])
+def test_a_time_at_the_ends_of_the_calendar_is_refused(zone: str) -> None:
+    """Where a zone's clock would show a year that there is none of; the years before are laid out as any."""
+    calendar = Calendar((When(EVERY),), zone)
+    for known in ("0002-01-01T00:00:00+00:00", "9998-12-31T23:59:59+00:00"):
+        assert calendar.at(instant_ms(datetime.fromisoformat(known)))[0] == 0
+    for beyond in ("0001-12-31T23:59:59+00:00", "9999-01-01T00:00:00+00:00", "0001-01-01T00:00:00+14:00"):
+        with pytest.raises(TariffError) as told:
+            calendar.at(instant_ms(datetime.fromisoformat(beyond)))
+        assert str(told.value) == "bands are known from the year 2 to the year 9998"
+
+
 MORNING = 6 * HOUR
 
 

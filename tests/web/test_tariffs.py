@@ -7,6 +7,7 @@ import io
 import re
 import zipfile
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from billing.decks.imports import find_tariff
 from billing.decks.uploads import keep_upload
 from billing.models import AuditRow, DeckUpload, RateRow, Tariff, TariffVersion
 from billing.store import reading, work
-from billing.tariffs import add_tariff
-from rating.tariff import Rounding
+from billing.tariffs import add_tariff, import_rates
+from rating.tariff import Band, Rate, Rounding, Step, When
 from tests.web.conftest import Visitor
 from tests.web.world import HOSTILE
 
@@ -125,6 +126,17 @@ def test_a_number_is_priced_and_explained(panel: Visitor) -> None:
         assert told in panel.get("/tariffs/1", params={"number": number}).text
     assert "cannot be read" in panel.get("/tariffs/1", params={"number": "49", "at": "soon"}).text
     assert panel.get("/tariffs/1", params={"number": "49", "minutes": "-1"}).status_code == 400
+
+
+def test_a_time_beyond_the_calendar_is_refused_in_words(panel: Visitor) -> None:
+    """Bands are laid out by dates, and those end with the year 9999: the page says so."""
+    bands = (Band(When(), (Step(0, Decimal("0.6"), 60, 1),)),)
+    rate = Rate("33", "France", Decimal(0), (), Rounding(), bands=bands)
+    with work(panel.world.engine) as session:
+        import_rates(session, "Retail", [rate], actor="test", now=panel.world.clock.now())
+    answer = panel.get("/tariffs/1", params={"number": "331", "at": "9999-12-31T12:00:00Z"})
+    assert answer.status_code == 200
+    assert "bands are known from the year 2 to the year 9998" in answer.text
 
 
 def test_bad_rows_are_listed_and_sent(panel: Visitor) -> None:

@@ -231,10 +231,10 @@ def _priced(question: Answer, rate: Rate) -> Answer:
     if rate.barred:
         return replace(question, refused="Calls there are barred.")
     talk_ms = billable_ms(rate, question.minutes * MINUTE_S * 1000)
-    closes = closing(rate, question.at, talk_ms)
-    if closes is not None:
-        return replace(question, refused=f"The tariff is closed on {closes:%A %Y-%m-%d at %H:%M}.")
     try:
+        closes = closing(rate, question.at, talk_ms)
+        if closes is not None:
+            return replace(question, refused=f"The tariff is closed on {closes:%A %Y-%m-%d at %H:%M}.")
         priced = price_ms(rate, talk_ms, at=question.at)
     except (AmountError, TariffError) as error:
         return replace(question, refused=str(error))
