@@ -107,7 +107,7 @@ def open_sheet(
 
 
 def _no_sheet(reason: str) -> Sheet:
-    return Sheet("", "", "", 0, (), pl.DataFrame({LINE: []}, schema={LINE: pl.Int64}), [BadRow(1, "", reason)])
+    return Sheet("", "", "", 0, (), _empty(), [BadRow(1, "", reason)])
 
 
 def _known_as(data: bytes) -> str:
@@ -188,7 +188,7 @@ def _of_text(text: str, delimiter: str, header: bool | None) -> Sheet:
 
 
 def _empty() -> pl.DataFrame:
-    return pl.DataFrame({LINE: []}, schema={LINE: pl.Int64})
+    return pl.DataFrame(schema={LINE: pl.Int64})
 
 
 def _no_header(sample: Sequence[str]) -> str:

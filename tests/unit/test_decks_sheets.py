@@ -8,6 +8,7 @@ import zlib
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 import xlsxwriter  # type: ignore[import-untyped] # has no types
 
@@ -74,7 +75,7 @@ def test_a_file_that_is_no_table(data: bytes, told: str) -> None:
     assert sheet.bad == [BadRow(1, "", told)]
     assert (sheet.kind, sheet.delimiter, sheet.header_line, sheet.columns) == ("", "", 0, ())
     assert sheet.encoding == ("" if data.strip() else "UTF-8")
-    assert (rows(sheet), sheet.frame.columns, sheet.notes) == ([], [LINE], [])
+    assert (rows(sheet), dict(sheet.frame.schema), sheet.notes) == ([], {LINE: pl.Int64}, [])
 
 
 def test_a_file_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +310,10 @@ def test_a_sheet_of_a_workbook() -> None:
     sheet = open_sheet(data)
     assert (sheet.kind, sheet.table, sheet.tables) == ("xlsx", "rates", ("about", "rates", "old"))
     assert (sheet.encoding, sheet.delimiter, sheet.header_line, sheet.columns) == ("", "", 3, ("prefix", "price", ""))
-    assert rows(sheet) == [(4, "49", "1", "x"), (6, "44", "2.5", "")]
+    assert (rows(sheet), sheet.notes) == ([(4, "49", "1", "x"), (6, "44", "2.5", "")], [])
+    named = open_sheet(workbook(rates=[["foo", "bar"], ["49", "1"]]), header=True)
+    assert (named.header_line, named.columns) == (1, ("foo", "bar"))
+    assert open_sheet(data, table="rates", header=False).columns == ("A", "B", "C")
     old = open_sheet(data, table="old")
     assert (old.table, old.header_line, rows(old)) == ("old", 1, [(2, "33")])
     without = open_sheet(workbook(rates=[[], ["49", "1"]]))
