@@ -211,8 +211,8 @@ def test_files_of_many_kinds_are_read() -> None:
     assert rates(**{**ONE_RATE, **marked})["49"].steps == CHEAP
     broken = read_plan({"Rates": b"Id,Rate\nA\xff,1\n", "DestinationRates": b""})
     assert broken.files["Rates"] == [(2, {"Id": "A\ufffd", "Rate": "1"})]
-    listed = read_plan({"Rates": b"Id,Rate\nA,1;2;3\n", "DestinationRates": b""})
-    assert listed.files["Rates"] == [(2, {"Id": "A", "Rate": "1;2;3"})]
+    listed = read_plan({"Rates": b"Id,Rate\nA,1;2;3;4\n", "DestinationRates": b""})
+    assert listed.files["Rates"] == [(2, {"Id": "A", "Rate": "1;2;3;4"})]
     old = read_plan({"Rates": b"Id,Rate\rA,1\r", "DestinationRates": b""})
     assert old.files["Rates"] == [(2, {"Id": "A", "Rate": "1"})]
     # As many semicolons as commas are none.
