@@ -345,8 +345,10 @@ class _Reading:
         for text in odd["written"].unique(maintain_order=True).to_list():
             cell, _, code = text.partition(_SEPARATOR)
             try:
-                digits = "".join(read_prefix(code).prefixes) if code else ""
-                found = read_prefix(cell or (EVERYTHING if code else ""), international=international, code=digits)
+                codes = read_prefix(code).prefixes if code else ("",)
+                if len(codes) > 1:
+                    raise TariffError(f"expected one country code, found {shown(code)}")  # noqa: TRY301 - told below
+                found = read_prefix(cell or (EVERYTHING if code else ""), international=international, code=codes[0])
             except TariffError as error:
                 reasons[text] = (self.name(field), str(error))
                 continue

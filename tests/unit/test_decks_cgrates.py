@@ -293,6 +293,13 @@ def test_what_a_band_cannot_tell(changes: dict[str, str], bad: list[tuple[int, s
     assert told(**changes) == bad
 
 
+def test_a_plan_of_which_nothing_is_left_is_read_to_its_end() -> None:
+    """Its faults are told, and no others."""
+    sheet = opened(**NO_TIMES)
+    deck = read_deck(sheet, guess(sheet), rounding=Rounding())
+    assert deck.bad == (BadRow(2, "DestinationRates", "DE has two rates for the same times"),)
+
+
 @pytest.mark.parametrize("weight", ["heavy", "inf", "-1", "1e400"])
 def test_a_weight_that_is_no_number_is_bad(weight: str) -> None:
     """Whatever a reader of numbers would make of it."""

@@ -377,6 +377,8 @@ def test_a_rate_ends_after_it_begins() -> None:
     same = "2026-12-01T00:00Z,2026-12-01T00:00Z"
     told = (2, "Valid until", "is later than the time it begins")
     assert bad(f"{head}1,1,{same}\n2,1,2026-12-01T00:00Z,2026-12-01T00:00:01Z\n") == [told]
+    yeti = "prefix,next_rate,valid_from,Valid till\n1,1,2026-12-02 00:00:00 UTC,2026-12-01 00:00:00 UTC\n"
+    assert bad(yeti) == [(2, "Valid till", "is later than the time it begins")]
     zone = bad("prefix,price,Valid from\n1,1,2026-12-01\n", said={"zone": "Mars/Olympus"})
     assert zone == [(2, "Valid from", "timezone: there is no time zone 'Mars/Olympus'")]
 
@@ -417,11 +419,12 @@ def test_prefixes_that_are_bad() -> None:
 def test_country_codes_stand_before_area_codes() -> None:
     """They are read as prefixes are; alone they are the country; together they have 32 digits at most."""
     head = "Country Code,Code,Rate\n"
-    deck = read(f'{head}+49,151,1\n,44,1\n1,,1\n43,"1;2",1\n')
+    deck = read(f'{head}+49,151,1\n,+44,1\n1,,1\n43,"1;2",1\n')
     assert deck.bad == ()
     assert [rate.prefix for rate in deck.rates] == ["49151", "44", "1", "431", "432"]
     long = "1" * 31
     assert bad(f"{head}4,{long},1\n49,{long},1\n") == [(3, "Code", "has at most 32 digits")]
+    assert bad(f"{head}49;1,2,1\n") == [(2, "Code", "expected one country code, found '49;1'")]
     assert bad(f"{head}4x,1,1\n") == [(2, "Code", "has only digits, found '4x'")]
     assert [rate.prefix for rate in read(f"{head}*,7,1\n").rates] == ["7"]
 

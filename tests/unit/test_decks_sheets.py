@@ -75,7 +75,9 @@ def test_a_file_that_is_no_table(data: bytes, told: str) -> None:
     assert sheet.bad == [BadRow(1, "", told)]
     assert (sheet.kind, sheet.delimiter, sheet.header_line, sheet.columns) == ("", "", 0, ())
     assert sheet.encoding == ("" if data.strip() else "UTF-8")
-    assert (rows(sheet), dict(sheet.frame.schema), sheet.notes) == ([], {LINE: pl.Int64}, [])
+    assert not rows(sheet)
+    assert not sheet.notes
+    assert list(sheet.frame.schema.items()) == [(LINE, pl.Int64())]
 
 
 def test_a_file_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +157,8 @@ def test_a_name_that_says_something_else(name: str, text_note: list[str], workbo
         ("prefix,price\n49,1\n", ","), ("prefix;price\n49;1,5\n", ";"), ("prefix\tprice\n49\t1\n", "\t"),
         ("prefix|price\n49|1\n", "|"), ("a,b;c\nprefix;price\n", ";"), ("prefix\n49\n", ","),
         # Of no known name: the one that makes most lines of one width, then the widest.
-        ("a;b\n1;2\n3,4\n", ";"), ("a;b,c;d,e;f\n", ";"), ("a,b\nc,d;e\nf,g\n", ","),
+        ("a;b\n1;2\n3,4\n", ";"), ("a;b,x\nc;d,x\ne;f,x\ng;h\n1;2;3;4\n", ";"),
+        ("prefix;price\na,b\nc,d\ne,f\n", ";"), ("a;b,c;d,e;f\n", ";"), ("a,b\nc,d;e\nf,g\n", ","),
     ],
 )  # fmt: skip
 def test_the_delimiter_is_found_out(text: str, delimiter: str) -> None:
@@ -209,6 +212,7 @@ def test_a_table_has_a_widest_width() -> None:
     found = ",".join([*head, *["x"] * 199])[:40]
     told = f"expected a header such as prefix,destination,price, found '{found}…'"
     assert (wide.columns, wide.bad) == ((), [BadRow(1, "", told)])
+    assert open_sheet(b'prefix, "price"\n49,1\n').columns == ("prefix", "price")
     short = "x" * 9
     monkey = open_sheet(f"\n{short}{',' * 200}".encode(), header=True)
     assert monkey.bad[0].reason.endswith(f"found '{short}{',' * 31}…'")
@@ -223,6 +227,18 @@ def test_lines_keep_their_numbers() -> None:
     assert (rows(quoted), quoted.bad) == (rows(sheet), [])
     over = open_sheet(b'prefix,price\n"4\n9",1\n44,"a ""b"""\n')
     assert rows(over) == [(2, "4\n9", "1"), (4, "44", 'a "b"')]
+
+
+def test_a_space_before_a_quote_is_no_part_of_the_cell() -> None:
+    """In rows as in the header."""
+    assert rows(open_sheet(b'prefix,price\n49, "1"\n')) == [(2, "49", "1")]
+
+
+def test_a_workbook_with_a_header_alone() -> None:
+    """Its columns are texts all the same; two hundred of them are not too many."""
+    sheet = open_sheet(workbook(rates=[["prefix", "price", *["x"] * 198]]))
+    assert (sheet.bad, len(sheet.columns), rows(sheet)) == ([], 200, [])
+    assert set(sheet.frame.schema.values()) == {pl.Int64(), pl.String()}
 
 
 def test_rows_that_are_too_wide_are_named() -> None:
