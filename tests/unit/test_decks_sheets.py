@@ -345,6 +345,8 @@ def test_a_workbook_without_rates() -> None:
     for name in ("other", "o" * 41):
         told = f"there is no sheet {name[:40]!r}; the workbook has about, more"
         assert open_sheet(data, table=name).bad == [BadRow(1, "", told)]
+    with pytest.raises(NotASheet, match=r"^the workbook cannot be read: (?!None)."):
+        read_workbook(archive(xl__workbook_dot_xml="x"), "", 1)
     with pytest.raises(NotASheet, match=r"^a sheet has at most 1 rows$"):
         read_workbook(data, "", 1)
     assert len(read_workbook(data, "", 2).rows) == 2
@@ -378,18 +380,22 @@ def test_a_sheet_is_counted_over_the_seams_of_its_pieces(monkeypatch: pytest.Mon
     monkeypatch.setattr(rating.decks.workbook, "_CHUNK", 70)
     monkeypatch.setattr(rating.decks.workbook, "MOST_CELLS", 20)
     for before in range(60, 75):
-        with pytest.raises(NotASheet, match="row 7, column 3:"):
-            check_archive(archive(worksheets__s=b" " * before + b'<c r="C7"/>' + b" " * 200))
+        with pytest.raises(NotASheet, match="row 7, column 703:"):
+            check_archive(archive(worksheets__s=b" " * before + b'<c r="AAA0000007"/>' + b" " * 200))
 
 
 def test_an_archive_that_is_damaged() -> None:
     """Said as such, whatever is wrong with it."""
     with pytest.raises(NotASheet, match=r"^the file is not text \(UTF-8 …\), and no whole workbook: File is not a zip"):
         check_archive(b"PK\x03\x04")
-    data = bytearray(archive(a=zlib.compress(bytes(range(256)) * 9)))
-    data[40:60] = b"\xff" * 20
-    with pytest.raises(NotASheet, match=r"^(the workbook is damaged$|the file is not text \(UTF-8 …\))"):
-        check_archive(bytes(data))
+    whole = archive(a=zlib.compress(bytes(range(256)) * 9))
+    with pytest.raises(
+        NotASheet, match=r"^the file is not text \(UTF-8 …\), and no whole workbook: Bad CRC-32 for file"
+    ):
+        check_archive(whole[:40] + b"\xff" * 20 + whole[60:])
+    # No block of packed bytes begins so, right behind the head of the entry.
+    with pytest.raises(NotASheet, match=r"^the workbook is damaged$"):
+        check_archive(whole[:31] + b"\xff" + whole[32:])
 
 
 def test_the_csv_files_of_an_archive() -> None:

@@ -243,6 +243,15 @@ def test_bands_change_during_a_call() -> None:
         assert ([row[3] for row in rows], scalar) == ([120_000, 120_000, 1_000], 0)
 
 
+def test_each_tariff_has_its_own_clock() -> None:
+    """At 21:30 in London it is night in Berlin."""
+    night = replace(NIGHT, connect_fee=Decimal(0))
+    book = [rate("44", (), bands=(DAY, night)), rate("49", (), bands=(DAY, night), timezone="Europe/Berlin")]
+    at = datetime(2026, 1, 5, 21, 30, tzinfo=UTC)
+    rows, scalar = priced(book, call("44", 60_000, at), call("49", 60_000, at))
+    assert ([row[1] for row in rows], scalar) == ([620_000, 60_000], 0)
+
+
 def test_steps_and_bands_together() -> None:
     """Each increment is priced by the step of its band, and each fee of a step is paid once in a band."""
     # 0.01 a second at first, from 60 s on 0.02 a second and once 0.50; at night a tenth of it.
@@ -256,6 +265,17 @@ def test_steps_and_bands_together() -> None:
     rows, scalar = priced(book, call("49", 70_000, at), call("49", 120_000, before))
     assert ([row[1] for row in rows], scalar) == ([220_000, 600_000 + 800_000 + 500_000 + 40_000], 0)
     assert [charged(book[0], 70_000, at)[0], charged(book[0], 120_000, before)[0]] == [220_000, 1_940_000]
+
+
+def test_the_fees_of_all_steps_that_were_reached_add_up() -> None:
+    """Three by day, 0.07 in all, and 30 s at 0.01; then 15 s at night at 0.001."""
+    steps = tuple(
+        Step(at_s, Decimal("0.6"), 60, 1, Decimal(fee)) for at_s, fee in ((0, "0.01"), (10, "0.02"), (20, "0.04"))
+    )
+    night = replace(NIGHT, steps=(Step(0, Decimal("0.06"), 60, 1),))
+    book = [rate("49", (), bands=(replace(DAY, steps=steps, connect_fee=None), night))]
+    rows, scalar = priced(book, call("49", 45_000, datetime(2026, 1, 5, 21, 59, 30, tzinfo=UTC)))
+    assert ([row[1] for row in rows], scalar) == ([385_000], 0)
 
 
 def test_steps_outside_all_bands() -> None:
@@ -431,6 +451,16 @@ def test_the_longest_prefix_of_any_length() -> None:
     assert places([rate(""), *short], ["", "x", "4", "7"]) == [0, 0, 1, 0]
     assert places([rate("")], ["", "49"]) == [0, 0]
     assert places([], ["49"]) == [-1]
+
+
+def test_of_two_rates_in_force_the_later_holds() -> None:
+    """In whichever order they come."""
+    later = rate("45", effective_at=NOON)
+    for book, before, after in (([rate("45"), later], 0, 1), ([later, rate("45")], 1, 0)):
+        assert places(book, ["45"], NOON - timedelta(hours=1)) == [before]
+        assert places(book, ["45"], NOON) == [after]
+    two = [rate("45", effective_at=NOON - timedelta(hours=1)), later]
+    assert (places(two, ["45"], NOON), places(two[::-1], ["45"], NOON)) == ([1], [0])
 
 
 def test_the_rate_in_force_at_the_offer() -> None:
