@@ -250,6 +250,9 @@ def test_each_tariff_has_its_own_clock() -> None:
     at = datetime(2026, 1, 5, 21, 30, tzinfo=UTC)
     rows, scalar = priced(book, call("44", 60_000, at), call("49", 60_000, at))
     assert ([row[1] for row in rows], scalar) == ([620_000, 60_000], 0)
+    # A minute by day and one at night, on each of two days in one frame.
+    late = [datetime(2026, 1, day, 21, 59, tzinfo=UTC) for day in (5, 20, 5)]
+    assert [row[1] for row in priced(book, *(call("44", 120_000, at) for at in late))[0]] == [680_000] * 3
 
 
 def test_steps_and_bands_together() -> None:
