@@ -129,8 +129,9 @@ class Watch:
         # Ours are left out: nothing is asked of them here, and there may be fifty thousand.
         holds = await its.credit.holds(besides=its.calls)
         live = await switch.live_calls()
+        seen_mono = its.clock.monotonic()
         plan = recovery.compare(switch.name, live, its.calls, holds, its.ended, asked_mono=asked_mono)
-        await self._follow_living(switch, plan)
+        await self._follow_living(switch, plan, seen_mono)
         if plan.vanished or plan.orphans:
             await asyncio.sleep(SETTLE_S)
         for call_id in plan.vanished:
@@ -160,7 +161,7 @@ class Watch:
             ended = await outbox.tell_again(its.engine, its.credit, again, clock=its.clock)
             log.warning("holds_left_over", switch=switch.name, calls=len(again), ended=ended)
 
-    async def _follow_living(self, switch: Switch, plan: recovery.Plan) -> None:
+    async def _follow_living(self, switch: Switch, plan: recovery.Plan, seen_mono: float) -> None:
         its = self._its
         await self._recall_refusals([seen.call_id for seen in plan.offers if seen.call_id not in its.ended])
         for seen in plan.offers:
@@ -172,7 +173,7 @@ class Watch:
         for call_id, at in plan.answered:
             its.tell(CallAnswered(call_id, at))
         for seen, hold in plan.adopt:
-            await self._adopt(switch, seen, hold)
+            await self._adopt(switch, seen, hold, seen_mono)
         for call_id in plan.unlimited:
             if call := its.calls.get(call_id):
                 log.error("call_without_deadline", call_id=call_id)
@@ -196,7 +197,7 @@ class Watch:
         for call_id, refusal in (await asyncio.to_thread(_refused, self._its.engine, call_ids)).items():
             self._its.remember(call_id, refusal)
 
-    async def _adopt(self, switch: Switch, seen: LiveCall, hold: OpenHold | None) -> None:
+    async def _adopt(self, switch: Switch, seen: LiveCall, hold: OpenHold | None, seen_mono: float) -> None:
         """Take over a call that lives and is not ours yet: from its hold's facts, or else from what the switch says."""
         its = self._its
         if seen.call_id in its.calls:
@@ -207,7 +208,7 @@ class Watch:
             await switch.hangup(seen.call_id)
             return
         answered_at = call.answered_at or seen.answered_at
-        if hold is None and not await self._hold_promise(switch, call, seen):
+        if hold is None and not await self._hold_promise(switch, call, seen, seen_mono):
             return
         call.touched_mono = its.clock.monotonic()
         its.calls[call.call_id] = call
@@ -217,7 +218,7 @@ class Watch:
         if answered_at:
             its.give(call, CallAnswered(call.call_id, answered_at))
 
-    async def _hold_promise(self, switch: Switch, call: Call, seen: LiveCall) -> bool:
+    async def _hold_promise(self, switch: Switch, call: Call, seen: LiveCall, seen_mono: float) -> bool:
         """Hold anew what a call was promised whose hold is lost: up to its limit on the switch, or else one slice.
 
         False where it is over for us, and must not live. Raises `CreditUnavailable`.
@@ -225,7 +226,9 @@ class Watch:
         its = self._its
         call.granted_s = its.policy.slice_s
         if seen.answered_at:
+            # What was left of its limit goes with what it had talked when that was seen, not with what it has by now.
             talked_s = (its.now_on(switch.name) - seen.answered_at).total_seconds()
+            talked_s -= its.clock.monotonic() - seen_mono
             call.granted_s = max(round(max(talked_s, 0.0) + max(seen.limit_s or 0.0, 0.0)), 1)
         held = await its.restorer.hold_one(call)
         if isinstance(held, NotHeld) and held.code is HoldCode.ENDED:

@@ -18,10 +18,12 @@ from billing import outbox, topups
 from billing.credit.store import CreditStore, WalletView
 from billing.errors import CreditUnavailable
 from billing.ports import SystemClock
+from billing.settings import ControlSettings
 from billing.store import work
 from callctl import restore
 from callctl.journal import Journal
 from callctl.settler import Settler, shares_of
+from callctl.watch import Watch
 from tests.credit_fixtures import DEADLINE_MS, NOW_MS
 from tests.integration.test_controller import House, decided, house, server
 from tests.integration.tree import EURO, NOW, Tree, carls_call, plant
@@ -152,6 +154,35 @@ async def test_a_call_that_is_not_on_disk_is_held_so_that_others_find_it(
         assert await settler._settle_some()
         assert await left(credit, tree) == WalletView(tree.carl_wallet, EURO - 80_000, 0, 0, 2)
         assert (await credit.holds(), settler.backlog) == ([], 0)
+
+
+async def test_a_call_is_promised_no_more_than_its_switch_was_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who adopts a call without its hold may look at what the switch said a second later: its 30 s stay 30 s."""
+    house.account("100", "5")
+    house.settings = ControlSettings(slice_s=30, renew_before_s=10.0, ring_s=5, resync_s=30.0)
+    await house.begin()
+    call = await decided(house.switch.offer(1, "100", "4930123"))
+    house.switch.answer(call)
+    await asyncio.sleep(0.2)
+    await house.kill()
+    async for key in house.redis.scan_iter(match=f"{{{house.credit._base[1:-2]}}}*"):
+        await house.redis.delete(key)
+
+    async def slowly(_watch: Watch, _call_ids: object) -> None:
+        await asyncio.sleep(1.2)
+
+    monkeypatch.setattr(Watch, "_recall_refusals", slowly)
+    await house.begin()
+    async with asyncio.timeout(8):
+        while not await house.credit.holds():  # noqa: ASYNC110 - the controller brings it back
+            await asyncio.sleep(0.05)
+    (hold,) = await house.credit.holds()
+    assert hold.shares[0].amount_micros == 300_000
+    house.switch.end(call)
+    await house.record(call)
+    await house.audit()
 
 
 @pytest.mark.parametrize("ends", ["before the loss", "after the loss"])
