@@ -326,7 +326,7 @@ def _faults(rng: Random, over_s: float, theme: tuple[str, ...]) -> Faults:
     failovers = () if emptied or rewound else tuple((*each, rng.uniform(0.0, 4.0)) for each in failing)
     return Faults(
         # After a loss there must be a while in which some holds are back and others are not.
-        latency_s=rng.choice([0.0005, 0.005, 0.05]) if not calm else 0.02 if "lost" in theme else 0.002,
+        latency_s=rng.choice([0.0005, 0.005, 0.05]) if not calm else 0.008 if "lost" in theme else 0.002,
         request_lost=chance("request_lost", 0.15),
         reply_lost=chance("reply_lost", 0.25),
         request_late=chance("request_late", 0.2 if "late" not in theme else 0.4),
