@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,10 +42,6 @@ def quote(
         Path | None,
         typer.Option(
             metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            readable=True,
-            allow_dash=True,
             help="Answer the questions of a file, a JSON object a line with its own tariff; - is standard input.",
         ),
     ] = None,
@@ -136,7 +132,9 @@ def read_time(text: str) -> datetime:
     """Read a time with its zone, as --at gives it."""
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as error:
+        if at.tzinfo is not None:
+            at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"--at: expected a time such as 2027-01-31T12:00:00+01:00, found {text!r}") from error
     if at.tzinfo is None:
         raise typer.BadParameter("--at: expected a time with its zone, such as 2027-01-31T12:00:00+01:00 or …Z")
@@ -150,6 +148,9 @@ def _answer_all(file: Path) -> None:
     if str(file) == "-":
         _answer_lines(sys.stdin)
         return
+    # Not asked of typer, which looks for a file of the name "-" as well.
+    if not file.is_file():
+        raise typer.BadParameter(f"file {str(file)!r} does not exist", param_hint="--batch")
     with file.open(encoding="utf-8-sig") as lines:
         try:
             _answer_lines(lines)

@@ -301,6 +301,6 @@ def moment_of(text: str | None, zone: tzinfo, option: str) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter("a time such as 2026-11-01 or 2026-11-01T12:00", param_hint=option) from None
-    return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)

@@ -219,7 +219,9 @@ def read_time(text: str, option: str) -> datetime:
         if len(text) == len("2027-01-31"):
             return datetime.combine(date.fromisoformat(text), time(), UTC)
         at = datetime.fromisoformat(text)
-    except ValueError as error:
+        if at.tzinfo is not None:
+            at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
             f"{option}: expected 2027-01-31 or 2027-01-31T12:00:00Z, found {text[:40]!r}"
         ) from error

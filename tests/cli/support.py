@@ -44,14 +44,15 @@ class Home:
         """Return the settings file."""
         return self.folder / "callctl.toml"
 
-    def run(self, *words: str) -> Ran:
-        """Run a command against this folder."""
-        result = CliRunner().invoke(app, ["--config", str(self.config), *words], env={"COLUMNS": "200"})
+    def run(self, *words: str, given: str = "") -> Ran:
+        """Run a command against this folder; `given` is its standard input."""
+        words = ("--config", str(self.config), *words)
+        result = CliRunner().invoke(app, words, input=given, env={"COLUMNS": "200"})
         return Ran(result.exit_code, result.stdout, result.stderr)
 
-    def ok(self, *words: str) -> Ran:
+    def ok(self, *words: str, given: str = "") -> Ran:
         """Run a command that must succeed."""
-        ran = self.run(*words)
+        ran = self.run(*words, given=given)
         assert ran.status == 0, (words, ran)
         return ran
 

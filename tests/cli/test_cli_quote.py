@@ -100,6 +100,13 @@ def test_a_bad_question_is_an_answer_and_the_next_one_is_priced(home: Home) -> N
     ]  # fmt: skip
 
 
+def test_questions_come_from_standard_input_as_well(home: Home) -> None:
+    """`--batch -`, where there is no file of that name."""
+    question = {"id": "one", "dialect": "yeti", "row": {"next_rate": "0.6", "next_interval": 60}, "seconds": 61}
+    told = home.ok("quote", "--batch", "-", given=json.dumps(question) + "\n").json
+    assert told == {"id": "one", "cost": "0.61", "billed_seconds": 61}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -107,6 +114,10 @@ def test_a_bad_question_is_an_answer_and_the_next_one_is_priced(home: Home) -> N
         (("--tariff", "retail", "--to", "49"), "give --tariff, --to and --seconds, or --batch"),
         (("--tariff", "retail", "--to", "49", "--seconds", "1", "--at", "noon"), "expected a time such as"),
         (("--tariff", "retail", "--to", "49", "--seconds", "1", "--at", "2026-01-05T12:00"), "with its zone"),
+        (
+            ("--tariff", "retail", "--to", "49", "--seconds", "1", "--at", "9999-12-31T23:59:59-12:00"),
+            "expected a time such as",
+        ),
         (("--batch", str(CASES / "price.jsonl"), "--to", "49"), "--batch stands alone"),
         (("--batch", "/nonexistent"), "does not exist"),
     ],

@@ -137,6 +137,9 @@ def test_a_time_beyond_the_calendar_is_refused_in_words(panel: Visitor) -> None:
     answer = panel.get("/tariffs/1", params={"number": "331", "at": "9999-12-31T12:00:00Z"})
     assert answer.status_code == 200
     assert "bands are known from the year 2 to the year 9998" in answer.text
+    answer = panel.get("/tariffs/1", params={"number": "331", "at": "9999-12-31T23:59:59-12:00"})
+    assert answer.status_code == 200
+    assert "The time cannot be read." in answer.text
 
 
 def test_bad_rows_are_listed_and_sent(panel: Visitor) -> None:

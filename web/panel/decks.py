@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -289,7 +289,11 @@ def order_of(choices: Choices) -> Order:
     if not choices.effective:
         return Order(choices.mode)
     at = datetime.fromisoformat(choices.effective)
-    return Order(choices.mode, at if at.tzinfo else at.replace(tzinfo=zone_of(choices.zone or "UTC")))
+    at = at if at.tzinfo else at.replace(tzinfo=zone_of(choices.zone or "UTC"))
+    try:
+        return Order(choices.mode, at.astimezone(UTC))
+    except OverflowError:
+        raise ValueError("a time beyond the calendar") from None
 
 
 @router.get(HOME + "/{tariff_id}/import/{upload_id}/errors")

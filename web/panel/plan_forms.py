@@ -115,6 +115,6 @@ def moment(form: Mapping[str, str], field: str, *, default: datetime) -> datetim
         return default
     try:
         found = datetime.fromisoformat(said[:40])
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise Wrong(field, f"A time is written 2026-12-31T08:00, not {said[:20]!r}.") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -248,9 +248,10 @@ def _question(number: str, minutes: int, at: str, now: datetime) -> Answer:
         return Answer(shown, minutes, now)
     try:
         moment = datetime.fromisoformat(at[:30])
-    except ValueError:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return Answer(shown, minutes, now, refused="The time cannot be read.")
-    return Answer(shown, minutes, moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    return Answer(shown, minutes, moment)
 
 
 def price_words(rate: Rate) -> list[str]:
