@@ -4,8 +4,9 @@
 
 Fills a fresh store with made-up calls (see `benchmarks.archive`), asks each question again and again for accounts,
 numbers and days of its own choice, and prints p50 and p95 in milliseconds. Then it settles batches of calls while it
-goes on reading, and prints the rows written a second. `--url` is an empty database of your own; without it PostgreSQL
-comes out of a wheel. Loopback only; ends by itself, and removes what it made.
+goes on reading, and prints the rows written a second. `--url` is a database of your own, empty, or filled by an earlier
+run and then only asked; without it PostgreSQL comes out of a wheel. Loopback only; ends by itself, and removes what it
+made.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.engine import Engine
-from sqlmodel import Session
+from sqlmodel import Session, func, select
 
 from benchmarks import archive
 from billing.accounts import list_accounts
 from billing.cdrs import EndedCall, EndedCharge, find_cdr, settle
+from billing.models import CdrKey
 from billing.nightly import check_books
 from billing.ports import SystemClock
 from billing.search import CdrFilter, search_cdrs
@@ -242,14 +244,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     began = time.perf_counter()
     with opened(options.database, options.url) as engine:
-        archive.fill(engine, options.cdrs, say)
+        if _records(engine) < options.cdrs:
+            archive.fill(engine, options.cdrs, say)
         results: dict[str, Any] = {"cdrs": options.cdrs, "fill_s": time.perf_counter() - began}
         at = time.perf_counter()
         while True:
             with work(engine) as session:
                 session.execute(text("SET LOCAL statement_timeout = 0" if options.database != "sqlite" else "SELECT 1"))
-                if not roll(session, most=archive.PORTION):
+                if not (rolled := roll(session, most=archive.PORTION)):
                     break
+            say(f"{rolled:,} more in the totals")
         results["roll_s"] = time.perf_counter() - at
         say("reading")
         asker = Asker(options.cdrs, SystemClock().now())
@@ -261,6 +265,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             say("checking the books")
             results |= _check(engine)
     return results
+
+
+def _records(engine: Engine) -> int:
+    with reading(engine) as session:
+        return session.exec(select(func.max(CdrKey.id))).one() or 0
 
 
 def _check(engine: Engine) -> dict[str, Any]:
@@ -278,7 +287,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="lists, searches and totals on a large archive")
     parser.add_argument("--cdrs", type=int, default=1_000_000, help="how many call records")
     parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
-    parser.add_argument("--url", default="", help="an empty database of your own")
+    parser.add_argument("--url", default="", help="a database of your own, empty or filled before")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to read")
     parser.add_argument("--check", action="store_true", help="check all of the books at the end")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
