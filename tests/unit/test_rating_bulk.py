@@ -270,6 +270,15 @@ def test_steps_and_bands_together() -> None:
     assert [charged(book[0], 70_000, at)[0], charged(book[0], 120_000, before)[0]] == [220_000, 1_940_000]
 
 
+def test_a_millisecond_into_an_increment_of_another_band_bills_it_whole() -> None:
+    """A second by day at 0.01, then 1.001 s at night, two seconds at 0.001."""
+    night = replace(NIGHT, steps=(Step(0, Decimal("0.06"), 60, 1),))
+    bands = (replace(DAY, steps=SECONDS, connect_fee=None), night)
+    book = [rate("49", (), bands=bands, durations=Durations.EXACT)]
+    rows, scalar = priced(book, call("49", 2_001, datetime(2026, 1, 5, 21, 59, 59, tzinfo=UTC)))
+    assert (rows, scalar) == ([(0, 12_000, 2_001, 3_000, None)], 0)
+
+
 def test_the_fees_of_all_steps_that_were_reached_add_up() -> None:
     """Three by day, 0.07 in all, and 30 s at 0.01; then 15 s at night at 0.001."""
     steps = tuple(
