@@ -174,6 +174,8 @@ class Auditor:
             talked_s = (call.ended_s or self.now_s()) - call.answered_s - over_s
             if talked_s <= 0:
                 continue
+            if call.stage == "over" and not _knowable(call):
+                continue  # nobody can know that it was answered: it is free, and its record is on the way
             if call.stage == "over" and call.call_id in self.lost and self._died_since(call.offered_s):
                 continue  # nobody may know of it any more
             if self.store.execute("SELECT 1 FROM cdr WHERE call_id = ?", (call.call_id,)).fetchone():
@@ -375,8 +377,7 @@ class Auditor:
 
     def _uncharged(self, call: SimulatedCall, record: Cdr) -> None:
         """An answered call may go free only where nobody could know of the answer."""
-        knowable = call.answer_told or (call.record is not None and call.record.answered_at is not None)
-        if knowable and not (call.record is None and self.deaths_s):
+        if _knowable(call) and not (call.record is None and self.deaths_s):
             raise Broken(
                 "free", f"call {call.call_id} ({self._told(call)}) was answered, its record: {record.disposition}"
             )
@@ -431,6 +432,11 @@ class Auditor:
             "ended": call.ended_s,
         }
         return ", ".join(f"{what} {at:.2f}" for what, at in seconds.items() if at is not None)
+
+
+def _knowable(call: SimulatedCall) -> bool:
+    """Return whether a controller was told of the answer, or finds it in the switch's notes."""
+    return call.answer_told or (call.record is not None and call.record.answered_at is not None)
 
 
 def used_of(charge: Charge) -> tuple[int, dict[int, int]]:
