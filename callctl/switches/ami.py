@@ -18,6 +18,7 @@ from panoramisk.ami_protocol import AMIProtocol
 
 from billing.ports import Ids
 from callctl.switches.base import SwitchUnavailable
+from callctl.switches.link import MOST_LOGGED, LinkDown, LinkRefused, LinkTimeout, Watchful
 
 log = structlog.get_logger()
 
@@ -28,38 +29,8 @@ MAX_FRAME = 1024 * 1024
 MAX_ITEMS = 1_000_000
 """Items of one list; a list with more is not whole."""
 MAX_PENDING = 10_000
-SEEN_NAMES = 256
 
 Lines = list[tuple[str, str]]
-
-
-class AmiTimeout(SwitchUnavailable):
-    """No answer in time; the action may have been done."""
-
-
-class AmiDown(SwitchUnavailable):
-    """There is no link, or it broke before the answer; the action may have been done."""
-
-
-class AmiRefused(SwitchUnavailable):
-    """The switch did not accept the login."""
-
-
-@dataclass(slots=True)
-class AmiCounters:
-    """What came over the link, for the metrics."""
-
-    events: int = 0
-    hostile: int = 0
-    """Events with a header twice, and claims that the switch itself denied."""
-    unknown: int = 0
-    garbage: int = 0
-    late: int = 0
-    """Answers to actions that nobody waits for any more."""
-    timeouts: int = 0
-    overflows: int = 0
-    connects: int = 0
-    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +65,11 @@ class Reply:
     def get(self, header: str) -> str:
         """Return a header of the response, or ""."""
         return next((value for name, value in self.lines if name.lower() == header), "")
+
+
+def shown(data: bytes) -> str:
+    """Return bytes as a log shows them."""
+    return data[:MOST_LOGGED].decode("ascii", "backslashreplace")
 
 
 def decoded(text: str) -> str:
@@ -224,11 +200,11 @@ class Framer(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
             except Exception:
                 # One frame nobody foresaw must not take the link, and all calls with it, down.
                 log.exception("ami_frame_failed")
-                self.link.count_garbage(frame)
+                self.link.count_garbage("no AMI", sample=shown(frame))
         self.scanned = len(self.buffer)
         if len(self.buffer) > MAX_FRAME:
             if not self.skipping:
-                self.link.count_garbage(b"a frame without an end")
+                self.link.count_garbage("a frame without an end")
             self.skipping = True
             del self.buffer[: -len(FRAME_END)]
             self.scanned = 0
@@ -238,7 +214,7 @@ class Framer(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
         if not end and len(line) < MAX_LINE:
             return
         if not line.startswith(BANNER):
-            self.link.count_garbage(line)
+            self.link.count_garbage("no AMI", sample=shown(line))
             self.transport.abort()
             return
         self.buffer = bytearray(rest)
@@ -266,7 +242,7 @@ class Framer(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
         self.transport.abort()
 
 
-class AmiLink:
+class AmiLink(Watchful):
     """A login that is made again whenever it breaks. `on_event` must only note the event and return."""
 
     def __init__(
@@ -285,17 +261,16 @@ class AmiLink:
         ping_s: float = 3.0,
         retry_s: tuple[float, float] = (0.1, 5.0),
     ) -> None:
-        self.host, self.port, self.username, self._secret = host, port, username, secret
+        super().__init__("ami", host)
+        self.port, self.username, self._secret = port, username, secret
         self._ids, self._on_event, self._on_up, self._on_down = ids, on_event, on_up, on_down
         self._on_time = on_time
         self._timeout_s, self._ping_s, self._retry_s = timeout_s, ping_s, retry_s
-        self.counters = AmiCounters()
         self.up = False
         self._pending: dict[str, Request] = {}
         self._protocol: Framer | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._seen: set[str] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweeps_at = 0.0
 
@@ -316,7 +291,7 @@ class AmiLink:
         self.disconnect()
 
     async def connect(self) -> None:
-        """Connect and log in, once. Raises `AmiDown`, `AmiTimeout`, `AmiRefused`."""
+        """Connect and log in, once. Raises `LinkDown`, `LinkTimeout`, `LinkRefused`."""
         self._lost = asyncio.Event()
         lost, loop = self._lost, asyncio.get_running_loop()
         try:
@@ -326,28 +301,28 @@ class AmiLink:
                 await protocol.greeted.wait()
         except TimeoutError as late:
             self.disconnect()
-            raise AmiTimeout(f"{self.host}:{self.port} does not answer as an Asterisk manager port") from late
+            raise LinkTimeout(f"{self.host}:{self.port} does not answer as an Asterisk manager port") from late
         except OSError as broken:
-            raise AmiDown(f"{self.host}:{self.port}: {broken}") from broken
+            raise LinkDown(f"{self.host}:{self.port}: {broken}") from broken
         if lost.is_set():
-            raise AmiDown(f"{self.host}:{self.port} is no Asterisk manager port, or it does not want us")
+            raise LinkDown(f"{self.host}:{self.port} is no Asterisk manager port, or it does not want us")
         fields = [("Username", self.username), ("Secret", self._secret), ("Events", "on")]
         reply = await self.ask("Login", fields)
         if not reply.ok:
             self.disconnect()
-            raise AmiRefused(
+            raise LinkRefused(
                 f"Asterisk at {self.host}:{self.port} refused user {self.username}: {reply.get('message')}"
             )
         self.counters.connects += 1
 
     def disconnect(self) -> None:
-        """Drop the connection; who waits is told `AmiDown`, and nothing is ever sent again."""
+        """Drop the connection; who waits is told `LinkDown`, and nothing is ever sent again."""
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.close()
         pending, self._pending = self._pending, {}
         for request in pending.values():
-            request.fail(AmiDown(f"the link broke before {request.name} was answered"))
+            request.fail(LinkDown(f"the link broke before {request.name} was answered"))
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -406,16 +381,16 @@ class AmiLink:
     # ---- out
 
     def send(self, name: str, fields: Iterable[tuple[str, str]] = (), *, tail: Sequence[str] = ()) -> Request:
-        """Send and return the request; several sent in a row are done in that order. Raises `AmiDown`.
+        """Send and return the request; several sent in a row are done in that order. Raises `LinkDown`.
 
         What is sent in one turn of the loop goes out together. A request has its time-out whether waited for or not.
         """
         request = Request(name, fields, action_id=self._ids.secret(), tail=tail)
         protocol = self._protocol
         if protocol is None or self._lost.is_set():
-            raise AmiDown(f"no link to {self.host}:{self.port}")
+            raise LinkDown(f"no link to {self.host}:{self.port}")
         if len(self._pending) >= MAX_PENDING:
-            raise AmiDown(f"{MAX_PENDING} actions wait for an answer already")
+            raise LinkDown(f"{MAX_PENDING} actions wait for an answer already")
         self._pending[request.action_id] = request
         loop = asyncio.get_running_loop()
         request.deadline = loop.time() + self._timeout_s
@@ -425,7 +400,7 @@ class AmiLink:
         return request
 
     async def answer(self, request: Request) -> Reply:
-        """Wait for the reply. Raises `AmiTimeout`, `AmiDown`."""
+        """Wait for the reply. Raises `LinkTimeout`, `LinkDown`."""
         try:
             return await request.future
         finally:
@@ -445,12 +420,12 @@ class AmiLink:
         for request in [request for request in self._pending.values() if request.deadline <= now]:
             self.counters.timeouts += 1
             del self._pending[request.action_id]
-            request.fail(AmiTimeout(f"{request.name}: no answer in {self._timeout_s} s"))
+            request.fail(LinkTimeout(f"{request.name}: no answer in {self._timeout_s} s"))
         if self._pending:
             self._sweep_at(min(request.deadline for request in self._pending.values()))
 
     async def ask(self, name: str, fields: Iterable[tuple[str, str]] = (), *, tail: Sequence[str] = ()) -> Reply:
-        """Send and wait for the reply. Raises `AmiTimeout`, `AmiDown`."""
+        """Send and wait for the reply. Raises `LinkTimeout`, `LinkDown`."""
         return await self.answer(self.send(name, fields, tail=tail))
 
     # ---- in
@@ -468,13 +443,13 @@ class AmiLink:
                 return
         lines, clean = parse_frame(text)
         if not clean:
-            self.count_garbage(frame)
+            self.count_garbage("no AMI", sample=shown(frame))
         elif lines[0][0] == "Event":
             self._tell(lines)
         elif lines[0][0] == "Response":
             self.counters.late += 1
         else:
-            self.count_garbage(frame)
+            self.count_garbage("no AMI", sample=shown(frame))
 
     def _tell(self, lines: Lines) -> None:
         self.counters.events += 1
@@ -488,24 +463,3 @@ class AmiLink:
                     return
                 seen.add(key)
         self._on_event(AmiEvent(headers["event"], headers))
-
-    def count_garbage(self, data: bytes) -> None:
-        """Count what is no AMI, and log the first of it."""
-        self.counters.garbage += 1
-        self._log_once("ami_garbage", "garbage", sample=data[:80].decode("ascii", "backslashreplace"))
-
-    def count_hostile(self, what: str, **facts: str) -> None:
-        """Count what only somebody who wants to deceive would send, and log the first of its kind."""
-        self.counters.hostile += 1
-        self._log_once("ami_hostile", what, what=what, **{name: fact[:80] for name, fact in facts.items()})
-
-    def count_unknown(self, event: str) -> None:
-        """Count an event nobody asked for, and log the first of each name."""
-        self.counters.unknown += 1
-        self._log_once("ami_unknown_event", event, name=event[:80])
-
-    def _log_once(self, message: str, kind: str, **facts: str) -> None:
-        key = f"{message} {kind}"
-        if key not in self._seen and len(self._seen) < SEEN_NAMES:
-            self._seen.add(key)
-            log.warning(message, host=self.host, **facts)

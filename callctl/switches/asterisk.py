@@ -18,7 +18,7 @@ import structlog
 from billing.ports import Clock, Ids
 from billing.settings import AsteriskSettings
 from callctl.switches import asterisk_wire as wire
-from callctl.switches.ami import AmiCounters, AmiEvent, AmiLink, Request
+from callctl.switches.ami import AmiEvent, AmiLink, Request
 from callctl.switches.asterisk_calls import CallTable, TrackedCall
 from callctl.switches.base import (
     CallAnswered,
@@ -35,6 +35,7 @@ from callctl.switches.base import (
     SwitchUnavailable,
     ahead_of_us,
 )
+from callctl.switches.link import LinkCounters
 
 log = structlog.get_logger()
 
@@ -80,7 +81,7 @@ class AsteriskSwitch:
         self._comparing = False
 
     @property
-    def counters(self) -> AmiCounters:
+    def counters(self) -> LinkCounters:
         """What came over the link so far."""
         return self.link.counters
 

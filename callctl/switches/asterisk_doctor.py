@@ -9,9 +9,10 @@ from datetime import timedelta
 
 from billing.ports import Clock, Ids
 from billing.settings import AsteriskSettings
-from callctl.switches.ami import AmiDown, AmiLink, AmiRefused, AmiTimeout, Reply
+from callctl.switches.ami import AmiLink, Reply
 from callctl.switches.asterisk_wire import HostileText, parse_time
 from callctl.switches.base import SwitchUnavailable
+from callctl.switches.link import LinkDown, LinkRefused, LinkTimeout
 
 APART = timedelta(seconds=1)
 NEEDED = {"call": "Redirect", "system": "DBDel"}
@@ -57,7 +58,7 @@ async def examine(settings: AsteriskSettings, *, clock: Clock, ids: Ids) -> list
     where = f"{settings.name} ({settings.host}:{settings.port})"
     try:
         await link.connect()
-    except AmiRefused:
+    except LinkRefused:
         return [
             Finding(
                 ok=False,
@@ -66,11 +67,11 @@ async def examine(settings: AsteriskSettings, *, clock: Clock, ids: Ids) -> list
                 "the switch with username and secret of this switch in callctl.toml.",
             )
         ]
-    except AmiTimeout as why:
+    except LinkTimeout as why:
         return [
             Finding(ok=False, what=f"cannot reach Asterisk {where}: {why}", help="Is it the manager port? A firewall?")
         ]
-    except AmiDown as why:
+    except LinkDown as why:
         return [
             Finding(
                 ok=False,

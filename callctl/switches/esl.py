@@ -20,44 +20,15 @@ import structlog
 from billing.ports import Ids
 from callctl.switches.base import SwitchUnavailable
 from callctl.switches.esl_hub import Answered, Broke, Came, EslEvent, Hub, Message, Refused, Stood, Unreachable
+from callctl.switches.link import LinkDown, LinkRefused, LinkTimeout, Watchful
 
 log = structlog.get_logger()
 
-__all__ = ["EslCounters", "EslDown", "EslEvent", "EslLink", "EslRefused", "EslTimeout", "Request"]
+__all__ = ["EslEvent", "EslLink", "Request"]
 
 MAX_PENDING = 20_000
-SEEN_NAMES = 256
 JOIN_S = 5.0
 BUSY_S = 0.05
-
-
-class EslTimeout(SwitchUnavailable):
-    """No answer in time; the command may have been done."""
-
-
-class EslDown(SwitchUnavailable):
-    """There is no link, or it broke before the answer; the command may have been done."""
-
-
-class EslRefused(SwitchUnavailable):
-    """The switch did not accept us."""
-
-
-@dataclass(slots=True)
-class EslCounters:
-    """What came over the link, for the metrics."""
-
-    events: int = 0
-    hostile: int = 0
-    """Events that the shipped dialplan cannot have caused."""
-    unknown: int = 0
-    garbage: int = 0
-    late: int = 0
-    """Answers to commands that nobody waits for any more."""
-    timeouts: int = 0
-    overflows: int = 0
-    connects: int = 0
-    failures: int = 0
 
 
 @dataclass(slots=True)
@@ -69,7 +40,7 @@ class Request:
     future: asyncio.Future[str]
 
 
-class EslLink:
+class EslLink(Watchful):
     """A login that is made again whenever it breaks. `on_event` must only note the event and return.
 
     `setup` are commands that each new connection begins with, before it is told as up.
@@ -93,11 +64,11 @@ class EslLink:
         retry_s: tuple[float, float] = (0.1, 5.0),
         nudge_s: float = 0.008,
     ) -> None:
-        self.host, self.port = host, port
+        super().__init__("esl", host)
+        self.port = port
         self._on_event, self._on_up, self._on_down, self._on_ping = on_event, on_up, on_down, on_ping
         self._ping, self._timeout_s, self._ping_s = checked(ping), timeout_s, ping_s
         self._ids = ids
-        self.counters = EslCounters()
         self.up = False
         self._setup = [checked(command) for command in setup]
         self._hub = Hub(
@@ -122,7 +93,6 @@ class EslLink:
         self._first: asyncio.Future[None] | None = None
         self._unasked: set[int] = set()
         self._doubt = asyncio.Event()
-        self._seen: set[str] = set()
         self._failed = 0
         self._quiet = False
 
@@ -138,7 +108,7 @@ class EslLink:
             self._thread.start()
 
     async def connect(self) -> None:
-        """Connect and wait how the first attempt goes, which is told and not logged. Raises `EslDown`, `EslRefused`."""
+        """Connect and wait how the first attempt goes, which is not logged. Raises `LinkDown`, `LinkRefused`."""
         self._quiet = True
         self.start()
         if self._first is not None:
@@ -158,14 +128,14 @@ class EslLink:
     # ---- out
 
     def send(self, command: str) -> Request:
-        """Send now and return the request; several sent in a row are done in that order. Raises `EslDown`.
+        """Send now and return the request; several sent in a row are done in that order. Raises `LinkDown`.
 
         Raises `ValueError` for a command that could be read as more than one.
         """
         if not self.up or self._loop is None:
-            raise EslDown(f"no link to {self.host}:{self.port}")
+            raise LinkDown(f"no link to {self.host}:{self.port}")
         if len(self._pending) + len(self._unasked) >= MAX_PENDING:
-            raise EslDown(f"{MAX_PENDING} commands wait for an answer already")
+            raise LinkDown(f"{MAX_PENDING} commands wait for an answer already")
         self._numbers += 1
         request = Request(self._numbers, checked(command), self._loop.create_future())
         self._pending[request.number] = request
@@ -173,7 +143,7 @@ class EslLink:
         return request
 
     async def answer(self, request: Request) -> str:
-        """Wait for the reply's text. Raises `EslTimeout`, `EslDown`."""
+        """Wait for the reply's text. Raises `LinkTimeout`, `LinkDown`."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await request.future
@@ -181,18 +151,18 @@ class EslLink:
             self.counters.timeouts += 1
             self._count_anew()
             words = " ".join(request.command.split(" ")[:2])
-            raise EslTimeout(f"{words}: no answer in {self._timeout_s} s") from late
+            raise LinkTimeout(f"{words}: no answer in {self._timeout_s} s") from late
         finally:
             self._pending.pop(request.number, None)
 
     def _count_anew(self) -> None:
         """ESL answers in order and says not what to: after one that is missing, all that wait get none."""
-        self._fail_pending(EslTimeout("an answer before this one is missing"))
+        self._fail_pending(LinkTimeout("an answer before this one is missing"))
         self._hub.count_anew(self._generation, self._ids.new("count"))
         self._doubt.set()
 
     async def ask(self, command: str) -> str:
-        """Send and wait for the reply's text. Raises `EslTimeout`, `EslDown`."""
+        """Send and wait for the reply's text. Raises `LinkTimeout`, `LinkDown`."""
         return await self.answer(self.send(command))
 
     def forget(self, request: Request) -> None:
@@ -244,9 +214,9 @@ class EslLink:
             case Broke(why=why):
                 self._broke(why)
             case Unreachable(why=why):
-                self._unreachable(EslDown(why))
+                self._unreachable(LinkDown(why))
             case Refused(why=why):
-                self._unreachable(EslRefused(why))
+                self._unreachable(LinkRefused(why))
 
     def _stood(self, generation: int) -> None:
         self._generation, self._failed = generation, 0
@@ -279,12 +249,12 @@ class EslLink:
             self._first.exception()
 
     def _break(self) -> None:
-        """Who waits is told `EslDown`, and nothing is ever sent again."""
+        """Who waits is told `LinkDown`, and nothing is ever sent again."""
         self.up = False
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        self._fail_pending(EslDown("the link broke before the answer"))
+        self._fail_pending(LinkDown("the link broke before the answer"))
 
     def _fail_pending(self, why: SwitchUnavailable) -> None:
         self._unasked.clear()
@@ -301,10 +271,10 @@ class EslLink:
             began = loop.time()
             try:
                 self._on_ping(await self.ask(self._ping), loop.time() - began)
-            except EslTimeout:
+            except LinkTimeout:
                 self._hub.disconnect("no answer")
                 return
-            except EslDown:
+            except LinkDown:
                 return
             self._doubt.clear()
             with contextlib.suppress(TimeoutError):
@@ -312,29 +282,6 @@ class EslLink:
             while self._pending and not self._doubt.is_set():  # noqa: ASYNC110 - a few looks, at each ping
                 # What is under way shows as well whether the switch answers.
                 await asyncio.sleep(BUSY_S)
-
-    # ---- what is odd
-
-    def count_garbage(self, what: str) -> None:
-        """Count what is no ESL, and log the first of its kind."""
-        self.counters.garbage += 1
-        self._log_once("esl_garbage", what, what=what[:80])
-
-    def count_hostile(self, what: str, **facts: str) -> None:
-        """Count what only somebody who wants to deceive would send, and log the first of its kind."""
-        self.counters.hostile += 1
-        self._log_once("esl_hostile", what, what=what, **{name: fact[:80] for name, fact in facts.items()})
-
-    def count_unknown(self, event: str) -> None:
-        """Count an event nobody asked for, and log the first of each name."""
-        self.counters.unknown += 1
-        self._log_once("esl_unknown_event", event, name=event[:80])
-
-    def _log_once(self, message: str, kind: str, **facts: str) -> None:
-        key = f"{message} {kind}"
-        if key not in self._seen and len(self._seen) < SEEN_NAMES:
-            self._seen.add(key)
-            log.warning(message, host=self.host, **facts)
 
 
 def checked(command: str) -> str:

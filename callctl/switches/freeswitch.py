@@ -33,8 +33,9 @@ from callctl.switches.base import (
     SwitchUnavailable,
     ahead_of_us,
 )
-from callctl.switches.esl import EslCounters, EslEvent, EslLink, Request
+from callctl.switches.esl import EslEvent, EslLink, Request
 from callctl.switches.freeswitch_calls import CallTable, TrackedCall
+from callctl.switches.link import LinkCounters
 
 log = structlog.get_logger()
 Parsed = TypeVar("Parsed")
@@ -83,7 +84,7 @@ class FreeSwitch:
         self._told_up = False
 
     @property
-    def counters(self) -> EslCounters:
+    def counters(self) -> LinkCounters:
         """What came over the link so far."""
         return self.link.counters
 

@@ -12,7 +12,8 @@ from billing.settings import FreeswitchSettings
 from callctl.switches import freeswitch_wire as wire
 from callctl.switches.asterisk_doctor import Finding
 from callctl.switches.base import SwitchUnavailable
-from callctl.switches.esl import EslDown, EslLink, EslRefused
+from callctl.switches.esl import EslLink
+from callctl.switches.link import LinkDown, LinkRefused
 
 APART = timedelta(seconds=1)
 FILES = "dialplan_examples/freeswitch/README.md"
@@ -63,7 +64,7 @@ async def examine(settings: FreeswitchSettings, *, clock: Clock, ids: Ids) -> li
 async def _look(link: EslLink, where: str, clock: Clock) -> AsyncIterator[Finding]:
     try:
         await link.connect()
-    except EslRefused as why:
+    except LinkRefused as why:
         yield Finding(
             ok=False,
             what=f"FreeSWITCH {where} refuses us: {str(why).partition(': ')[2]}",
@@ -71,7 +72,7 @@ async def _look(link: EslLink, where: str, clock: Clock) -> AsyncIterator[Findin
             "then `reload mod_event_socket`.",
         )
         return
-    except EslDown as why:
+    except LinkDown as why:
         yield Finding(
             ok=False,
             what=f"cannot reach FreeSWITCH {where}: {why}",

@@ -11,7 +11,8 @@ import uvloop
 from structlog.testing import capture_logs
 
 from billing.ports import SystemIds
-from callctl.switches.ami import AmiDown, AmiEvent, AmiLink, AmiRefused, AmiTimeout, Reply, decoded, identity
+from callctl.switches.ami import AmiEvent, AmiLink, Reply, decoded, identity
+from callctl.switches.link import LinkDown, LinkRefused, LinkTimeout
 from tests.switches.scripted_ami import Fields, ScriptedAmi, error, listed, scripted_ami, success, until
 
 TAIL = ("CALLCTL_OFFER", "UNIQUEID")
@@ -187,11 +188,11 @@ async def test_action_ids_cannot_be_guessed(ami: ScriptedAmi) -> None:
 
 
 async def test_an_action_times_out_and_its_late_answer_is_nothing(ami: ScriptedAmi) -> None:
-    """No answer in time is AmiTimeout; what comes later is counted and forgotten."""
+    """No answer in time is LinkTimeout; what comes later is counted and forgotten."""
     kept: list[Fields] = []
     ami.answers["Setvar"] = kept.append
     async with linked(ami) as (link, _):
-        with pytest.raises(AmiTimeout):
+        with pytest.raises(LinkTimeout):
             await link.ask("Setvar")
         ami.say(success(kept[0]))
         await until(lambda: link.counters.late == 1)
@@ -208,7 +209,7 @@ async def test_an_action_nobody_waits_for_is_forgotten_in_time(ami: ScriptedAmi)
         await asyncio.sleep(link._timeout_s * 0.6)
         second = link.send("Setvar")
         await until(first.future.done)
-        assert isinstance(first.future.exception(), AmiTimeout)
+        assert isinstance(first.future.exception(), LinkTimeout)
         assert not second.future.done()
         assert first.action_id not in link._pending
         ami.say(success(kept[1]))
@@ -294,7 +295,7 @@ async def test_nothing_is_sent_again_after_a_reconnect(ami: ScriptedAmi) -> None
         flying = link.send("Hangup", [("Channel", "1.1")])
         await until(lambda: ami.actions("Hangup"))
         ami.cut()
-        with pytest.raises(AmiDown):
+        with pytest.raises(LinkDown):
             await link.answer(flying)
         await until(lambda: ami.logins == 2 and link.up)
         await asyncio.sleep(0.15)
@@ -329,13 +330,13 @@ async def test_a_wrong_secret_is_told_apart_from_no_switch(ami: ScriptedAmi) -> 
     link = AmiLink(
         "127.0.0.1", ami.port, username="u", secret="s", ids=SystemIds(), on_event=lambda _: None, timeout_s=0.3
     )
-    with pytest.raises(AmiRefused, match="Authentication failed"):
+    with pytest.raises(LinkRefused, match="Authentication failed"):
         await link.connect()
     ami.banner = b"SSH-2.0-OpenSSH_9.2\r\n"
-    with pytest.raises(AmiDown, match="no Asterisk manager port"):
+    with pytest.raises(LinkDown, match="no Asterisk manager port"):
         await link.connect()
     ami.banner = b""
-    with pytest.raises(AmiTimeout):
+    with pytest.raises(LinkTimeout):
         await link.connect()
 
 
@@ -343,5 +344,5 @@ async def test_without_a_link_an_action_fails_at_once(ami: ScriptedAmi) -> None:
     """Nothing is kept for later while the link is down."""
     async with linked(ami) as (link, _):
         await link.stop()
-        with pytest.raises(AmiDown):
+        with pytest.raises(LinkDown):
             link.send("Ping")

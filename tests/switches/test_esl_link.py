@@ -12,8 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from billing.ports import SystemIds
-from callctl.switches.esl import EslDown, EslEvent, EslLink, EslRefused, EslTimeout
+from callctl.switches.esl import EslEvent, EslLink
 from callctl.switches.esl_hub import BadFrame, Frames, parse_event
+from callctl.switches.link import LinkDown, LinkRefused, LinkTimeout
 from tests.switches.scripted_ami import until
 from tests.switches.scripted_esl import ScriptedEsl, event, frame, scripted_esl
 
@@ -259,7 +260,7 @@ async def test_more_commands_than_may_wait_are_refused_at_once(
         await until(lambda: not link._pending)
         monkeypatch.setattr("callctl.switches.esl.MAX_PENDING", 3)
         requests = [link.send(f"api echo {number}") for number in range(3)]
-        with pytest.raises(EslDown, match="wait for an answer"):
+        with pytest.raises(LinkDown, match="wait for an answer"):
             link.send("api echo 3")
         assert [await link.answer(one) for one in requests] == ["0", "1", "2"]
         assert await link.ask("api echo 4") == "4"
@@ -291,9 +292,9 @@ async def test_after_a_missing_answer_no_answer_goes_to_the_wrong_command(esl: S
     async with linked(esl) as (link, heard):
         mute = link.send("api mute")
         later = link.send("api mute too")
-        with pytest.raises(EslTimeout):
+        with pytest.raises(LinkTimeout):
             await link.answer(mute)
-        with pytest.raises(EslTimeout):
+        with pytest.raises(LinkTimeout):
             await link.answer(later)
         esl.say(frame("api/response", "late"))
         assert [await link.ask(f"api echo {number}") for number in range(50)] == [str(number) for number in range(50)]
@@ -304,7 +305,7 @@ async def test_a_slow_answer_is_nobodys(esl: ScriptedEsl) -> None:
     """What comes after its time-out is thrown away, and the next command gets its own."""
     async with linked(esl) as (link, _):
         esl.answers["slow"] = lambda _: None
-        with pytest.raises(EslTimeout):
+        with pytest.raises(LinkTimeout):
             await link.ask("api slow")
         request = link.send("api echo mine")
         esl.writers[-1].write(frame("api/response", "slow"))
@@ -312,15 +313,15 @@ async def test_a_slow_answer_is_nobodys(esl: ScriptedEsl) -> None:
 
 
 async def test_who_waits_when_the_link_breaks_is_told_and_nothing_is_sent_again(esl: ScriptedEsl) -> None:
-    """A pending command ends as EslDown at once; after the reconnect it is not repeated."""
+    """A pending command ends as LinkDown at once; after the reconnect it is not repeated."""
     esl.answers["uuid_kill"] = lambda _: None
     async with linked(esl) as (link, heard):
         request = link.send("api uuid_kill x")
         await until(lambda: esl.asked("uuid_kill"))
         esl.cut()
-        with pytest.raises(EslDown):
+        with pytest.raises(LinkDown):
             await link.answer(request)
-        with pytest.raises(EslDown):
+        with pytest.raises(LinkDown):
             link.send("api uuid_kill y")
         await until(lambda: heard.ups == 2)
         await asyncio.sleep(0.1)
@@ -333,7 +334,7 @@ async def test_a_time_out_is_short(esl: ScriptedEsl) -> None:
     esl.answers["mute"] = lambda _: None
     async with linked(esl) as (link, _):
         began = asyncio.get_running_loop().time()
-        with pytest.raises(EslTimeout):
+        with pytest.raises(LinkTimeout):
             await link.ask("api mute")
         assert asyncio.get_running_loop().time() - began < 1.5
         assert link.counters.timeouts == 1
@@ -381,9 +382,9 @@ async def test_filters_stand_before_events_are_asked_for(esl: ScriptedEsl) -> No
 
 
 async def test_a_wrong_password_is_said_without_being_shown(esl: ScriptedEsl) -> None:
-    """EslRefused; the password is in no log line and no message."""
+    """LinkRefused; the password is in no log line and no message."""
     link = make(esl, Heard(), password="wr0ng-pass")
-    with capture_logs() as logs, pytest.raises(EslRefused) as caught:
+    with capture_logs() as logs, pytest.raises(LinkRefused) as caught:
         await link.connect()
     await link.stop()
     assert "wr0ng-pass" not in f"{logs}{caught.value}"
@@ -393,17 +394,17 @@ async def test_an_address_that_is_not_let_in_is_refused(esl: ScriptedEsl) -> Non
     """FreeSWITCH's ACL says so itself."""
     esl.greeting = frame("text/rude-rejection", "Access Denied, go away.\n")
     link = make(esl, Heard())
-    with pytest.raises(EslRefused, match="address"):
+    with pytest.raises(LinkRefused, match="address"):
         await link.connect()
     await link.stop()
 
 
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n\n\n"])
 async def test_what_is_no_event_socket_is_unreachable(esl: ScriptedEsl, greeting: bytes) -> None:
-    """Silence or another protocol: EslDown within the time-out."""
+    """Silence or another protocol: LinkDown within the time-out."""
     esl.greeting = greeting
     link = make(esl, Heard(), timeout_s=0.3)
-    with pytest.raises(EslDown):
+    with pytest.raises(LinkDown):
         await link.connect()
     await link.stop()
 

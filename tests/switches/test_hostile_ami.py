@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from callctl.simulator.calls import SimulatedCall
 from callctl.simulator.plans import CallPlan
-from callctl.switches.ami import AmiCounters, Framer
+from callctl.switches.ami import Framer
 from callctl.switches.asterisk import AsteriskSwitch
 from callctl.switches.base import CallAnswered, CallEnded, CallOffered, LinkDown, LinkUp, Outcome, SwitchUnavailable
+from callctl.switches.link import LinkCounters
 from tests.switches.labs import Lab, asterisk_lab
 
 STAMP = b"Timestamp: 1795418284.416063\r\n"
@@ -30,7 +31,7 @@ class Scene:
     waiting: SimulatedCall
 
     @property
-    def counters(self) -> AmiCounters:
+    def counters(self) -> LinkCounters:
         """What the adapter counted."""
         assert isinstance(self.lab.switch, AsteriskSwitch)
         return self.lab.switch.counters

@@ -23,8 +23,8 @@ from callctl.switches.base import (
     Outcome,
     SwitchUnavailable,
 )
-from callctl.switches.esl import EslCounters
 from callctl.switches.freeswitch import FreeSwitch
+from callctl.switches.link import LinkCounters
 from tests.switches.labs import Lab, freeswitch_lab
 
 STAMP = "1795418284400000"
@@ -40,7 +40,7 @@ class Scene:
     waiting: SimulatedCall
 
     @property
-    def counters(self) -> EslCounters:
+    def counters(self) -> LinkCounters:
         """What the adapter counted."""
         assert isinstance(self.lab.switch, FreeSwitch)
         return self.lab.switch.counters
