@@ -243,8 +243,9 @@ class _Reading:
         if field not in frame.columns:
             return frame
         off = frame[field].str.to_lowercase().is_in(_OFF)
-        if off.any():
-            self.skipped.append(f"{off.sum()} rows are switched off ({self.name(field)}): left out")
+        if number := off.sum():
+            rows = "1 row is" if number == 1 else f"{number} rows are"
+            self.skipped.append(f"{rows} switched off ({self.name(field)}): left out")
         return frame.filter(~off).drop(field)
 
     def in_currency(self, frame: pl.DataFrame, currency: str) -> pl.DataFrame:

@@ -292,7 +292,7 @@ def test_what_is_switched_off_is_left_out_and_told() -> None:
     assert yeti.skipped == ("3 rows are switched off (Enabled): left out",)
     astpp = read("code,cost_min,Status\n1,1,Active\n2,1,Inactive\n")
     assert [rate.prefix for rate in astpp.rates] == ["1"]
-    assert astpp.skipped == ("1 rows are switched off (Status): left out",)
+    assert astpp.skipped == ("1 row is switched off (Status): left out",)
     assert read("prefix,next_rate,enabled\n1,1,true\n").skipped == ()
     # A row that is left out cannot be bad.
     assert bad("prefix,next_rate,enabled\n1,x,false\n2,1,true\n") == []
