@@ -21,8 +21,8 @@ from tests.switches.real.world import PER_SECOND, Customer, World
 
 pytestmark = [pytest.mark.freeswitch, pytest.mark.asyncio(loop_scope="function")]
 
-PHONE, TRUNK = 50, 118
-"""The numbers of the endpoint that calls, and of the account that pays what comes over the trunk."""
+PHONE, TRUNK = 110, 118
+"""The numbers of the endpoint that calls, and of the account that pays for the trunk: none of the pool's."""
 
 
 @dataclass(frozen=True, slots=True)
