@@ -15,13 +15,15 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Select, and_, literal_column, or_, select, union_all
 from sqlmodel import Session, col
 
-from billing.models import Cdr, Charge
+from billing.models import Account, AccountKind, Cdr, Charge
 
 LIKE_SPECIAL: Final = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
 LAST: Final = "\U0010ffff"
 """No text sorts behind it."""
 COMMON_BEGINNING: Final = 5
 """A shorter beginning of a number is in so many records that the newest of them are found sooner by time."""
+FEW_PAYERS: Final = 8
+"""So many are each asked for a page, in the order of an index; the charges of more are sorted."""
 
 Place = tuple[datetime, str]
 """(ended_at, call_id) of a record: where a page ends."""
@@ -50,17 +52,24 @@ class CdrFilter:
 def search_cdrs(session: Session, wanted: CdrFilter, *, before: Place | None = None, most: int = 50) -> list[Cdr]:
     """Return matching records, newest first, after the (ended_at, call_id) last seen."""
     sqlite = session.get_bind().dialect.name == "sqlite"
-    rules = _rules(wanted, before)
+    number_ways = _number_ways(wanted, sqlite=sqlite)
+    facts = _facts(wanted)
     ways = [
-        (*rules, *account, *number)
-        for account in _account_ways(wanted)
-        for number in _number_ways(wanted, sqlite=sqlite)
+        _Way((*made, *facts, *number), wanted, before)
+        for made in ([[]] if _everybody(wanted) else [[_is_any(Cdr.account_id, _ids(wanted))]])
+        for number in number_ways
+    ]
+    # What the payer itself made is in the ways before: these are for those above it, each by its own index.
+    ways += [
+        _Way((*facts, *number), wanted, before, payer)
+        for payer in _payers_above(session, wanted)
+        for number in number_ways
     ]
     if len(ways) == 1:
-        found = _newest(session, ways[0], most)
+        found = _newest(session, [*ways[0].rules, *_times(wanted, before, Cdr)], most)
     else:
         # Each way by its own index, and no further than a page: then the newest of all, each once.
-        parts = [_places(way).limit(most).subquery() for way in ways]
+        parts = [way.places().limit(most).subquery() for way in ways]
         both = union_all(*(select(part.c.ended_at, part.c.call_id) for part in parts)).subquery()
         places = select(both.c.ended_at, both.c.call_id).distinct()
         newest = places.order_by(both.c.ended_at.desc(), both.c.call_id.desc()).limit(most)
@@ -69,7 +78,30 @@ def search_cdrs(session: Session, wanted: CdrFilter, *, before: Place | None = N
     return found
 
 
-def _rules(wanted: CdrFilter, before: Place | None) -> list[ColumnElement[bool]]:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way to what is wanted: rules for records, and whose charges name them where it is not the record itself."""
+
+    rules: tuple[ColumnElement[bool], ...]
+    wanted: CdrFilter
+    before: Place | None
+    payer: ColumnElement[bool] | None = None
+
+    def places(self) -> Select[datetime, str]:
+        """Return where its records are, newest first."""
+        of: type[Cdr | Charge] = Cdr if self.payer is None else Charge
+        asked = select(col(of.ended_at), col(of.call_id)).where(*_times(self.wanted, self.before, of))
+        if self.payer is None:
+            asked = asked.where(*self.rules)
+        else:
+            asked = asked.where(self.payer, col(Charge.level) > 0)
+            if self.rules:
+                same = and_(col(Cdr.call_id) == col(Charge.call_id), col(Cdr.ended_at) == col(Charge.ended_at))
+                asked = asked.join_from(Charge, Cdr, same).where(*self.rules)
+        return asked.order_by(col(of.ended_at).desc(), col(of.call_id).desc())
+
+
+def _facts(wanted: CdrFilter) -> list[ColumnElement[bool]]:
     rules: list[ColumnElement[bool]] = []
     if wanted.disposition:
         rules.append(col(Cdr.disposition) == wanted.disposition)
@@ -77,34 +109,49 @@ def _rules(wanted: CdrFilter, before: Place | None) -> list[ColumnElement[bool]]
         rules.append(col(Cdr.destination) == wanted.destination)
     if wanted.switch:
         rules.append(col(Cdr.switch) == wanted.switch)
+    return rules
+
+
+def _times(wanted: CdrFilter, before: Place | None, of: type[Cdr | Charge]) -> list[ColumnElement[bool]]:
+    rules: list[ColumnElement[bool]] = []
     since, until = wanted.since, wanted.until
     if wanted.day is not None:
         since, until = wanted.day, wanted.day + timedelta(days=1)
     if since is not None:
-        rules.append(col(Cdr.ended_at) >= since)
+        rules.append(col(of.ended_at) >= since)
     if until is not None:
-        rules.append(col(Cdr.ended_at) < until)
+        rules.append(col(of.ended_at) < until)
     if before is not None:
         ended_at, call_id = before
-        older = and_(col(Cdr.ended_at) == ended_at, col(Cdr.call_id) < call_id)
+        older = and_(col(of.ended_at) == ended_at, col(of.call_id) < call_id)
         # The first condition says nothing new, but lets an index begin there, and leaves out later months.
-        rules += [col(Cdr.ended_at) <= ended_at, or_(col(Cdr.ended_at) < ended_at, older)]
+        rules += [col(of.ended_at) <= ended_at, or_(col(of.ended_at) < ended_at, older)]
     return rules
 
 
-def _account_ways(wanted: CdrFilter) -> list[list[ColumnElement[bool]]]:
-    if wanted.account_id is None and wanted.account_ids is None:
-        return [[]]
-    ids = list(wanted.account_ids) if wanted.account_ids is not None else None
-    if wanted.account_id is not None:
-        ids = [wanted.account_id] if ids is None or wanted.account_id in ids else []
-    chosen = ids or []
-    if len(chosen) == 1:
-        made, paid = col(Cdr.account_id) == chosen[0], col(Charge.account_id) == chosen[0]
-    else:
-        made, paid = col(Cdr.account_id).in_(chosen), col(Charge.account_id).in_(chosen)
-    # What the payer itself made is in the first: the second is for those above it.
-    return [[made], [paid, col(Charge.level) > 0]]
+def _everybody(wanted: CdrFilter) -> bool:
+    return wanted.account_id is None and wanted.account_ids is None
+
+
+def _ids(wanted: CdrFilter) -> list[int]:
+    if wanted.account_id is None:
+        return list(wanted.account_ids or ())
+    return [wanted.account_id] if wanted.account_ids is None or wanted.account_id in wanted.account_ids else []
+
+
+def _is_any(column: Any, ids: Sequence[int]) -> ColumnElement[bool]:
+    return col(column) == ids[0] if len(ids) == 1 else col(column).in_(ids)
+
+
+def _payers_above(session: Session, wanted: CdrFilter) -> list[ColumnElement[bool]]:
+    """Return who may have paid for calls of others: nobody is under a customer. Few of them are asked one by one."""
+    if _everybody(wanted):
+        return []
+    above = select(col(Account.id)).where(col(Account.id).in_(_ids(wanted)), col(Account.kind) != AccountKind.CUSTOMER)
+    ids = list(session.execute(above).scalars())
+    if len(ids) <= FEW_PAYERS:
+        return [col(Charge.account_id) == payer for payer in ids]
+    return [col(Charge.account_id).in_(ids)]
 
 
 def _number_ways(wanted: CdrFilter, *, sqlite: bool) -> list[list[ColumnElement[bool]]]:
@@ -121,16 +168,6 @@ def _number_ways(wanted: CdrFilter, *, sqlite: bool) -> list[list[ColumnElement[
         # SQLite does not guess how many match: a "+" before the name keeps it from this index.
         columns = [literal_column("+cdr.caller"), literal_column("+cdr.callee")]
     return [[column >= number, column < number + LAST] for column in columns]
-
-
-def _places(way: Sequence[ColumnElement[bool]]) -> Select[datetime, str]:
-    """Return where the records of one way are, newest first; those paid for are found by their charges."""
-    if not any("charge.level" in str(rule) for rule in way):
-        asked = select(col(Cdr.ended_at), col(Cdr.call_id)).where(*way)
-        return asked.order_by(col(Cdr.ended_at).desc(), col(Cdr.call_id).desc())
-    same = and_(col(Cdr.call_id) == col(Charge.call_id), col(Cdr.ended_at) == col(Charge.ended_at))
-    asked = select(col(Charge.ended_at), col(Charge.call_id)).join_from(Charge, Cdr, same).where(*way)
-    return asked.order_by(col(Charge.ended_at).desc(), col(Charge.call_id).desc())
 
 
 def _newest(session: Session, rules: Sequence[ColumnElement[bool]], most: int) -> list[Cdr]:

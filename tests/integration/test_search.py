@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Engine
 from sqlmodel import select
 
+from billing import search
 from billing.cdrs import settle
 from billing.models import Cdr, Charge
 from billing.search import CdrFilter, search_cdrs
@@ -72,8 +73,12 @@ def _slowly(engine: Engine, wanted: CdrFilter) -> list[str]:
     return [record.call_id for record in found]
 
 
-def test_every_way_finds_what_reading_everything_finds(engine: Engine, tree: Tree) -> None:
-    """Alone and together: account, subtree, number, outcome, destination, switch, time; in pages of any size."""
+@pytest.mark.parametrize("few", [8, 0])
+def test_every_way_finds_what_reading_everything_finds(
+    engine: Engine, tree: Tree, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Account, subtree, number, outcome, destination, switch, time; pages of any size; payers each alone or at once."""
+    monkeypatch.setattr(search, "FEW_PAYERS", few)
     accounts = [{}, {"account_id": tree.ray}, {"account_id": tree.carl}, {"account_ids": [tree.ray, tree.cleo]}]
     numbers = [{}, {"number": "4"}, {"number": "49301"}, {"number": "100%"}, {"number": "4930111", "exact": True}]
     others = [
