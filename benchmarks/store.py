@@ -152,14 +152,17 @@ def write_rows_per_s(engine: Engine, asker: Asker, seconds: float) -> dict[str, 
     reader.start()
     clock, rng, calls = SystemClock(), Random(3), 0
     shift = _shift(engine)
+    run = clock.now().isoformat()
     began = time.perf_counter()
-    while (lasted := time.perf_counter() - began) < seconds:
-        batch = [_call(calls + n, clock.now(), shift, rng) for n in range(BATCH)]
-        with work(engine) as session:
-            settle(session, batch, now=clock.now())
-        calls += BATCH
-    stop.set()
-    reader.join()
+    try:
+        while (lasted := time.perf_counter() - began) < seconds:
+            batch = [_call(f"{run}:{calls + n}", clock.now(), shift, rng) for n in range(BATCH)]
+            with work(engine) as session:
+                settle(session, batch, now=clock.now())
+            calls += BATCH
+    finally:
+        stop.set()
+        reader.join()
     # key, record, charge, transaction, two postings, outbox
     cuts = quantiles(felt, n=20)
     return {
@@ -176,7 +179,7 @@ def _shift(engine: Engine) -> int:
         return int(session.execute(asked).scalar_one())
 
 
-def _call(number: int, now: datetime, shift: int, rng: Random) -> EndedCall:
+def _call(number: str, now: datetime, shift: int, rng: Random) -> EndedCall:
     account_id = 2 + archive.RESELLERS + rng.randrange(archive.CUSTOMERS)
     facts: dict[str, Any] = json.loads(archive.FACTS)
     charge = EndedCharge(account_id, account_id + shift, 1, archive.COST, "EUR", 100, facts)
