@@ -138,9 +138,14 @@ def facts(account: AccountView) -> dict[str, Any]:
         "low_balance": amount(account.low_balance_micros),
         "clear_balance": amount(account.clear_balance_micros),
         "identities": [{"kind": kind.value, "value": value} for kind, value in account.identities],
-        "pins": [{"number": number, "made_at": moment(made_at)} for number, made_at in account.pins],
+        "pins": pin_facts(account),
         "created_at": moment(account.created_at),
     }
+
+
+def pin_facts(account: AccountView) -> list[dict[str, Any]]:
+    """Return an account's PINs for programs: what is left of them, their numbers."""
+    return [{"number": number, "made_at": moment(made_at)} for number, made_at in account.pins]
 
 
 def words(account: AccountView) -> list[tuple[str, object]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from billing import account_changes, pins
-from billing.accounts import AccountView, find_account
+from billing.accounts import find_account
 from billing.models import IdentityKind
 from billing.pins import LEAST_DIGITS, MOST_DIGITS
+from callctl.cli.account_options import pin_facts
 from callctl.cli.output import JsonOption, moment, people, print_json, row, say, table
 from callctl.cli.shell import shell_of
 
@@ -71,7 +72,7 @@ def list_all(ctx: typer.Context, account: AccountArgument, as_json: JsonOption =
     with shell_of(ctx).reading() as session:
         found = find_account(session, account)
     if as_json:
-        print_json(facts(found))
+        print_json(pin_facts(found))
         return
     if not found.pins:
         say(f"{found.name} has no PIN.", style="dim")
@@ -99,14 +100,9 @@ def take(
         session.flush()
         after = find_account(session, str(found.id))
     if as_json:
-        print_json(facts(after))
+        print_json(pin_facts(after))
     else:
         say(f"PIN no. {number} of {after.name} is gone. Calls that are up go on.")
-
-
-def facts(account: AccountView) -> list[dict[str, Any]]:
-    """Return an account's PINs for programs."""
-    return [{"number": number, "made_at": moment(made_at)} for number, made_at in account.pins]
 
 
 def _asked() -> str:

@@ -10,17 +10,16 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from billing.access import Reach
-from billing.errors import NotFound
 from billing.events import listeners
 from billing.events.kinds import EventKind
-from billing.events.listeners import ListenerChanges, ListenerView
+from billing.events.listeners import ListenerView
 from billing.models import Channel
 from billing.store import reading, work
 from web.api.auth import Asking
-from web.api.etags import IfMatch, check_match, etag_of
+from web.api.etags import IfMatch, etag_of
+from web.api.listeners import Events, change, in_sight, see
 from web.api.routes import MOST_ID, needs, resource
 from web.api.shapes import Body, Moment, Page, Shape
-from web.api.webhooks import Events
 from web.context import panel_of
 
 router = resource("webhooks")
@@ -74,9 +73,8 @@ class ChangedMail(Body):
 def list_mails(request: Request, caller: Asking) -> Page[MailShape]:
     """List the addresses that are written to of accounts in your sight, newest first."""
     with reading(panel_of(request).engine) as session:
-        own = None if caller.reach.whole else list(session.execute(caller.reach.ids()).scalars())
-        found = listeners.list_listeners(session, account_ids=own)
-    return Page(items=[_shape(one) for one in found if one.channel is Channel.EMAIL])
+        found = in_sight(session, caller.reach, Channel.EMAIL)
+    return Page(items=[_shape(one) for one in found])
 
 
 @router.post("/mail-addresses", status_code=201, **needs("webhooks:write", changes=True))
@@ -123,12 +121,12 @@ def change_mail(
 ) -> MailShape:
     """Write elsewhere, of other events, in another language, or not for a while."""
     panel = panel_of(request)
-    changes: ListenerChanges = {SETS[name]: getattr(body, name) for name in body.model_fields_set}  # type: ignore[assignment]
     with work(panel.engine) as session:
-        _see(session, caller.reach, mail_id)
-        listeners.lock_listener(session, mail_id)
-        check_match(if_match, _tag(_shape(listeners.find_listener(session, mail_id))))
-        changed = listeners.change_listener(session, mail_id, changes, actor=caller.actor, now=panel.clock.now())
+        seen = _see(session, caller.reach, mail_id)
+        now = panel.clock.now()
+        changed = change(
+            session, caller, seen, body, sets=SETS, if_match=if_match, tag=lambda one: _tag(_shape(one)), now=now
+        )
         shape = _shape(changed)
     response.headers["etag"] = _tag(shape)
     return shape
@@ -145,14 +143,7 @@ def end_mail(request: Request, caller: Asking, mail_id: MailId) -> Response:
 
 
 def _see(session: Session, reach: Reach, mail_id: int) -> ListenerView:
-    """Return an address in sight, ended or not. Raises `NotFound`, for a webhook's number as well."""
-    try:
-        found = listeners.find_listener(session, mail_id)
-    except NotFound:
-        raise NotFound(f"there is no address {mail_id}") from None
-    if found.channel is not Channel.EMAIL or not reach.holds(session, found.account_id):
-        raise NotFound(f"there is no address {mail_id}")
-    return found
+    return see(session, reach, Channel.EMAIL, mail_id)
 
 
 def _shape(one: ListenerView) -> MailShape:

@@ -10,14 +10,14 @@ from sqlmodel import Session
 from starlette.responses import Response
 
 from billing.access import Reach
-from billing.errors import NotFound
 from billing.events import listeners
 from billing.events.kinds import EventKind
-from billing.events.listeners import ListenerChanges, ListenerView
+from billing.events.listeners import ListenerView
 from billing.models import Channel
 from billing.store import reading, work
 from web.api.auth import Asking
-from web.api.etags import IfMatch, check_match, etag_of
+from web.api.etags import IfMatch, etag_of
+from web.api.listeners import Events, change, in_sight, see
 from web.api.routes import MOST_ID, needs, resource
 from web.api.shapes import Body, Moment, Page, Shape
 from web.context import panel_of
@@ -25,10 +25,6 @@ from web.context import panel_of
 router = resource("webhooks")
 
 Url = Annotated[str, Field(min_length=1, max_length=500, examples=["https://hooks.example.com/callctl"])]
-Events = Annotated[
-    list[Annotated[EventKind, Field(strict=False)]],
-    Field(min_length=1, max_length=20, examples=[["balance.low", "topup.created"]]),
-]
 WebhookId = Annotated[int, Path(ge=1, le=MOST_ID, examples=[7])]
 SETS = {"url": "address", "events": "kinds", "paused": "paused"}
 """What a member of a change is inside."""
@@ -74,9 +70,8 @@ class ChangedWebhook(Body):
 def list_webhooks(request: Request, caller: Asking) -> Page[WebhookShape]:
     """List the webhooks of the accounts in your sight that are in use, newest first."""
     with reading(panel_of(request).engine) as session:
-        own = None if caller.reach.whole else list(session.execute(caller.reach.ids()).scalars())
-        found = listeners.list_listeners(session, account_ids=own)
-    return Page(items=[_shape(one) for one in found if one.channel is Channel.WEBHOOK])
+        found = in_sight(session, caller.reach, Channel.WEBHOOK)
+    return Page(items=[_shape(one) for one in found])
 
 
 @router.post("/webhooks", status_code=201, **needs("webhooks:write", changes=True))
@@ -122,12 +117,12 @@ def change_webhook(
 ) -> WebhookShape:
     """Post elsewhere, or other events, or nothing for a while. Its secret stays; what waits goes where it posts now."""
     panel = panel_of(request)
-    changes: ListenerChanges = {SETS[name]: getattr(body, name) for name in body.model_fields_set}  # type: ignore[assignment]
     with work(panel.engine) as session:
-        see_webhook(session, caller.reach, webhook_id)
-        listeners.lock_listener(session, webhook_id)
-        check_match(if_match, _tag(_shape(listeners.find_listener(session, webhook_id))))
-        changed = listeners.change_listener(session, webhook_id, changes, actor=caller.actor, now=panel.clock.now())
+        seen = see_webhook(session, caller.reach, webhook_id)
+        now = panel.clock.now()
+        changed = change(
+            session, caller, seen, body, sets=SETS, if_match=if_match, tag=lambda one: _tag(_shape(one)), now=now
+        )
         shape = _shape(changed)
     response.headers["etag"] = _tag(shape)
     return shape
@@ -155,13 +150,7 @@ def end_webhook(request: Request, caller: Asking, webhook_id: WebhookId) -> Resp
 
 def see_webhook(session: Session, reach: Reach, webhook_id: int) -> ListenerView:
     """Return a webhook in sight, ended or not. Raises `NotFound`."""
-    try:
-        found = listeners.find_listener(session, webhook_id)
-    except NotFound:
-        raise NotFound(f"there is no webhook {webhook_id}") from None
-    if found.channel is not Channel.WEBHOOK or not reach.holds(session, found.account_id):
-        raise NotFound(f"there is no webhook {webhook_id}")
-    return found
+    return see(session, reach, Channel.WEBHOOK, webhook_id)
 
 
 def _shape(one: ListenerView) -> WebhookShape:
