@@ -177,6 +177,22 @@ async def test_nothing_is_owed_of_a_call_that_is_over_already(redis: Redis, cred
     assert await everything(redis) == before
 
 
+async def test_an_end_told_again_after_an_hour_is_held_until_its_posting_is(credit: CreditStore) -> None:
+    """A controller comes back after an hour: nothing is charged twice, and nothing stays held once it has told all."""
+    await open_wallet(credit, 1, 100)
+    await hold(credit, "s:1", shares((1, 60)))
+    assert await credit.finish("s:1", shares((1, 12)), now_ms=NOW_MS)
+    assert await credit.apply(1, 1, -12, call_id="s:1") is ApplyCode.APPLIED
+    later_ms = NOW_MS + REMEMBER_ENDED_MS + 1
+    await credit.release("s:other", now_ms=later_ms)
+    assert await credit.over_since("s:1") is None
+    assert await credit.finish("s:1", shares((1, 12)), now_ms=later_ms)
+    assert await credit.wallet(1) == WalletView(1, 88, 12, 0, 1)
+    assert await credit.apply(1, 1, -12, call_id="s:1") is ApplyCode.SEEN
+    assert await credit.wallet(1) == WalletView(1, 88, 0, 0, 1)
+    assert await credit.holds() == []
+
+
 async def test_the_end_of_a_call_is_remembered_for_an_hour(credit: CreditStore, redis: Redis) -> None:
     """Calls that ended over an hour ago are forgotten, a bounded number at each end."""
     for n in range(20):
