@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
@@ -79,8 +79,13 @@ def _status(exchange: Exchange, session: Session, request: Request) -> None:
             return
         channels = [one]
     wanted = split_variables(request.get("Variables"))
-    rows = [_status_row(exchange, channel, wanted) for channel in channels]
-    session.rows(request, "Channel status will follow", "Status", rows, f"Items: {len(rows)}\r\n")
+    rows = (_status_row(exchange, channel, wanted) for channel in _living(exchange, channels))
+    session.rows(request, "Channel status will follow", "Status", rows, items=True)
+
+
+def _living(exchange: Exchange, channels: list[Channel]) -> Iterator[Channel]:
+    """Return the channels that are still there when their turn comes: a long list is told while calls end."""
+    return (channel for channel in channels if exchange.channels.get(channel.unique_id) is channel)
 
 
 def _status_row(exchange: Exchange, channel: Channel, wanted: list[str]) -> str:
@@ -104,16 +109,18 @@ def _status_row(exchange: Exchange, channel: Channel, wanted: list[str]) -> str:
 
 
 def _core_show_channels(exchange: Exchange, session: Session, request: Request) -> None:
-    now = exchange.clock.now()
-    rows = []
-    for channel in exchange.channels.values():
-        up_s = int((now - channel.created_at).total_seconds())
-        up = f"{up_s // 3600:02d}:{up_s // 60 % 60:02d}:{up_s % 60:02d}"
-        rows.append(
-            f"{channel.snapshot()}Application: {channel.application}\r\nApplicationData: {channel.data}\r\n"
-            f"Duration: {up}\r\nBridgeId: {channel.bridge}\r\n"
-        )
+    channels = _living(exchange, list(exchange.channels.values()))
+    rows = (_core_show_row(exchange, channel) for channel in channels)
     session.rows(request, "Channels will follow", "CoreShowChannels", rows, echo_first=True)
+
+
+def _core_show_row(exchange: Exchange, channel: Channel) -> str:
+    up_s = int((exchange.clock.now() - channel.created_at).total_seconds())
+    up = f"{up_s // 3600:02d}:{up_s // 60 % 60:02d}:{up_s % 60:02d}"
+    return (
+        f"{channel.snapshot()}Application: {channel.application}\r\nApplicationData: {channel.data}\r\n"
+        f"Duration: {up}\r\nBridgeId: {channel.bridge}\r\n"
+    )
 
 
 def _core_status(exchange: Exchange, session: Session, request: Request) -> None:

@@ -10,18 +10,21 @@ import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import cast
 
 from billing.ports import Clock
+from callctl.simulator.ami_filters import EventFilter
 from callctl.simulator.faults import Faults
 
 BANNER = b"Asterisk Call Manager/11.0.0\r\n"
 LINE_MAX = 1024  # as manager.c's inbuf: a longer line is refused
 LINES_MAX = 128
-BACKLOG_MAX = 64 * 1024 * 1024  # a client that does not read is cut off, as Asterisk's writetimeout does
+WRITE_S = 5.0  # manager-callctl.conf's writetimeout: who takes nothing for so long is cut off
+AT_A_TIME = 100  # rows of a list that are written in one go
 
 ALL_CLASSES = frozenset({
     "system", "call", "log", "verbose", "agent", "user", "config", "command", "dtmf", "reporting", "cdr", "dialplan",
@@ -72,50 +75,13 @@ class Answer:
 
 
 _ROW_NAMES = {"CoreShowChannels": "CoreShowChannel", "DBGet": "DBGetResponse", "DBGetTree": "DBGetTreeResponse"}
-_NAME = re.compile(r"name\(([^)]*)\)", re.IGNORECASE)
-_HEADER = re.compile(r"header\(([^)]*)\)", re.IGNORECASE)
-_ACTION = re.compile(r"action\(([^)]*)\)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class EventFilter:
-    """One filter: by the event's name, what a header contains, or (the old form) a pattern over the text."""
-
-    include: bool
-    name: str = ""
-    header: str = ""
-    pattern: re.Pattern[str] | None = None
-
-    @classmethod
-    def parse(cls, criteria: str, text: str = "") -> EventFilter:
-        """Read the new form (`criteria`, `text` to look for) or, without criteria, the old. Raises `re.error`."""
-        if not criteria:
-            include = not text.startswith("!")
-            return cls(include=include, pattern=re.compile(text.removeprefix("!")))
-        action, name, header = _ACTION.search(criteria), _NAME.search(criteria), _HEADER.search(criteria)
-        return cls(
-            include=action is None or action[1].lower() == "include",
-            name=name[1] if name else "",
-            header=header[1] if header else "",
-            pattern=re.compile(re.escape(text)) if text else None,
-        )
-
-    def matches(self, event: str, text: str) -> bool:
-        """Whether this event is meant."""
-        if self.name and self.name != event:
-            return False
-        if self.pattern is None:
-            return True
-        if not self.header:
-            return self.pattern.search(text) is not None
-        begin = f"{self.header}: ".lower()
-        return any(
-            line.lower().startswith(begin) and self.pattern.search(line[len(begin) :]) for line in text.split("\r\n")
-        )
 
 
 class Session(asyncio.Protocol):
-    """One client's connection."""
+    """One client's connection. As with Asterisk's thread for it, one thing is done after the other.
+
+    While a list is told, what the client asks waits, and so do its events; a client that reads slowly holds it up.
+    """
 
     def __init__(self, server: AmiServer) -> None:
         self.server = server
@@ -126,9 +92,12 @@ class Session(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._out: list[bytes] = []
+        self._told: Iterator[str] | None = None
+        self._afterwards: list[bytes] = []
+        self._full = False
+        self._written = self._taken = 0
+        self._patience: asyncio.TimerHandle | None = None
         self._challenge = ""
-
-    # --- the socket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
@@ -141,21 +110,26 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Forget the client."""
-        self._transport = None
+        self._transport = self._told = None
+        if self._patience is not None:
+            self._patience.cancel()
         self.server.sessions.discard(self)
 
     def data_received(self, data: bytes) -> None:
         """Cut the stream into actions."""
-        if self.server.silent:
+        if self.server.silent or self._told is not None:
             self._buffer += data
             return
         buffer = (self._buffer + data).replace(b"\r\n", b"\n")
         held_back = buffer.endswith(b"\r")  # perhaps half a line end
         *blocks, rest = buffer.split(b"\n\n")
         self._buffer = rest
-        for block in blocks:
+        for number, block in enumerate(blocks):
             self._block(block)
             if self._transport is None:
+                return
+            if self._told is not None:
+                self._buffer = b"\n\n".join([*blocks[number + 1 :], rest])
                 return
         if not held_back and len(rest) - rest.rfind(b"\n") > LINE_MAX:
             self._buffer = b""
@@ -181,6 +155,12 @@ class Session(asyncio.Protocol):
 
     def write_bytes(self, data: bytes) -> None:
         """Queue bytes as they are."""
+        if self._told is not None:
+            self._afterwards.append(data)
+        else:
+            self._queue(data)
+
+    def _queue(self, data: bytes) -> None:
         if not self._out:
             self.server.loop.call_soon(self._flush)
         self._out.append(data)
@@ -188,6 +168,7 @@ class Session(asyncio.Protocol):
     def thaw(self) -> None:
         """What was stuck on the link arrives, in both directions."""
         self._flush()
+        self._go_on()
         self.data_received(b"")
 
     def _flush(self) -> None:
@@ -196,9 +177,55 @@ class Session(asyncio.Protocol):
         out, self._out = self._out, []
         if self._transport is None:
             return
-        self._transport.write(b"".join(out))
-        if self._transport.get_write_buffer_size() > BACKLOG_MAX:
-            self._transport.abort()
+        data = b"".join(out)
+        self._written += len(data)
+        self._transport.write(data)
+
+    def pause_writing(self) -> None:
+        """Wait for a client that reads more slowly than it is told, but not for one that has stopped."""
+        self._full = True
+        self._taken = self._read_so_far()
+        self._patience = self.server.loop.call_later(self.server.write_s, self._look_at_reader)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._full = False
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._go_on()
+
+    def _read_so_far(self) -> int:
+        return self._written - (self._transport.get_write_buffer_size() if self._transport else 0)
+
+    def _look_at_reader(self) -> None:
+        taken = self._read_so_far()
+        if taken == self._taken:
+            self.close(abruptly=True)
+            return
+        self._taken = taken
+        self._patience = self.server.loop.call_later(self.server.write_s, self._look_at_reader)
+
+    def tell(self, parts: Iterator[str]) -> None:
+        """Write what may be long a few parts at a time; everything else on this session comes after it."""
+        self._told = parts
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._told is None or self._full or self.server.silent or self._transport is None:
+            return
+        parts = list(islice(self._told, AT_A_TIME))
+        if parts:
+            self._queue("".join(parts).encode("utf-8", "surrogateescape"))
+        if len(parts) == AT_A_TIME:
+            self.server.loop.call_soon(self._go_on)
+            return
+        self._told = None
+        afterwards, self._afterwards = self._afterwards, []
+        for data in afterwards:
+            self._queue(data)
+        if self._buffer:
+            self.server.loop.call_soon(self.data_received, b"")
 
     def close(self, *, abruptly: bool = False) -> None:
         """Say no more; let what is queued leave first unless `abruptly`."""
@@ -223,18 +250,32 @@ class Session(asyncio.Protocol):
         self.write(f"Response: Error\r\n{_echo(request)}Message: {message}\r\n\r\n")
 
     def rows(
-        self, request: Request, message: str, event: str, rows: list[str], more: str = "", *, echo_first: bool = False
+        self,
+        request: Request,
+        message: str,
+        event: str,
+        rows: Iterable[str],
+        *,
+        echo_first: bool = False,
+        items: bool = False,
     ) -> None:
-        """Answer with a list: a start, one event per row (ready header lines), and `<event>Complete`."""
+        """Answer with a list: a start, one event per row (ready header lines), and `<event>Complete`.
+
+        `items`: the count is told under this second name too.
+        """
         echo = _echo(request)
         name = _ROW_NAMES.get(event, event)
-        parts = [f"Response: Success\r\n{echo}EventList: start\r\nMessage: {message}\r\n\r\n"]
-        if echo_first:
-            parts.extend(f"Event: {name}\r\n{echo}{row}\r\n" for row in rows)
-        else:
-            parts.extend(f"Event: {name}\r\n{row}{echo}\r\n" for row in rows)
-        parts.append(f"Event: {event}Complete\r\n{echo}EventList: Complete\r\nListItems: {len(rows)}\r\n{more}\r\n")
-        self.write("".join(parts))
+
+        def parts() -> Iterator[str]:
+            yield f"Response: Success\r\n{echo}EventList: start\r\nMessage: {message}\r\n\r\n"
+            count = 0
+            for row in rows:
+                count += 1
+                yield f"Event: {name}\r\n{echo}{row}\r\n" if echo_first else f"Event: {name}\r\n{row}{echo}\r\n"
+            more = f"Items: {count}\r\n" if items else ""
+            yield f"Event: {event}Complete\r\n{echo}EventList: Complete\r\nListItems: {count}\r\n{more}\r\n"
+
+        self.tell(parts())
 
     # --- events
 
@@ -305,6 +346,7 @@ class AmiServer:
         self.port = 0
         self.cut = False  # whoever connects is thrown out at once
         self.silent = False  # the link stands, but everything on it waits
+        self.write_s = WRITE_S
         self.booted_at = clock.now()
         self.events_sent = 0
         self.unknown_actions = 0

@@ -12,7 +12,8 @@ import pytest
 from panoramisk import Manager
 
 from billing.ports import SystemClock
-from callctl.simulator.ami import AmiUser, EventFilter
+from callctl.simulator.ami import AmiUser
+from callctl.simulator.ami_filters import EventFilter
 from callctl.simulator.asterisk import CONTROLLER, SimulatedAsterisk
 from callctl.simulator.plans import BlindTransfer, CallPlan, Side, Then
 from callctl.simulator.traffic import Customer, Destination, Mix, Traffic, plans
@@ -42,6 +43,57 @@ async def admit(wire: Wire, call_id: str, grant: str = "none", *, ring: int = 30
     channel = call_id.partition("~")[0]
     exten = f"{number}*{ring}*{grant}"
     return await wire.ask("Redirect", Channel=channel, Context="callctl-dial", Exten=exten, Priority="1")
+
+
+# --- long lists
+
+ROWS = 20_000
+LONG = "x" * 400
+
+
+def fill(sim: SimulatedAsterisk) -> None:
+    """Have a list of about nine megabytes, more than sockets take by themselves."""
+    sim.astdb.update((f"/long/{number}", LONG) for number in range(ROWS))
+
+
+async def test_what_is_asked_behind_a_long_list_is_done_after_it(sim: SimulatedAsterisk, wire: Wire) -> None:
+    """One thing after the other on a session: answers and events come after the list. Another session does not wait."""
+    fill(sim)
+    wire.action("DBGetTree", Family="long", ActionID="list")
+    wire.action("DBPut", Family="after", Key="1", Val="1", ActionID="put")
+    await wire.until("EventList", "start")
+    sim.place(PLAN)
+    async with Wire(sim.port) as other:
+        await other.login("all", "a", events="off")
+        assert (await other.ask("Ping"))["Ping"] == "Pong"
+    assert "/after/1" not in sim.astdb
+    rows = 0
+    while (message := await wire.message()).get("EventList") != "Complete":
+        assert message["Event"] == "DBGetTreeResponse"
+        rows += 1
+    assert rows == ROWS
+    await wire.until("Event", "AsyncAGIStart")
+    assert (await wire.until("ActionID", "put"))["Response"] == "Success"
+    assert sim.astdb["/after/1"] == "1"
+
+
+async def test_a_slow_reader_is_waited_for_and_one_who_stops_is_cut(sim: SimulatedAsterisk, wire: Wire) -> None:
+    """As writetimeout has it: it is not how long a list takes that counts, but that nothing of it is taken."""
+    fill(sim)
+    sim.ami.write_s = 0.3
+    wire.action("DBGetTree", Family="long")
+    loop = asyncio.get_running_loop()
+    began, messages = loop.time(), 0
+    while (await wire.message()).get("EventList") != "Complete":
+        messages += 1
+        if messages % 500 == 0:
+            await asyncio.sleep(0.02)
+    assert messages == ROWS + 1
+    assert loop.time() - began > 2 * sim.ami.write_s
+    wire.action("DBGetTree", Family="long")
+    async with asyncio.timeout(5):
+        while len(sim.ami.sessions) > 0:  # noqa: ASYNC110 - the session has no event for its end
+            await asyncio.sleep(0.05)
 
 
 # --- the interface itself
