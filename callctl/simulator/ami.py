@@ -12,19 +12,17 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from random import Random
 from typing import cast
 
 from billing.ports import Clock
 from callctl.simulator.ami_filters import EventFilter
 from callctl.simulator.faults import Faults
+from callctl.simulator.teller import WRITE_S, Teller
 
 BANNER = b"Asterisk Call Manager/11.0.0\r\n"
 LINE_MAX = 1024  # as manager.c's inbuf: a longer line is refused
 LINES_MAX = 128
-WRITE_S = 5.0  # manager-callctl.conf's writetimeout: who takes nothing for so long is cut off
-AT_A_TIME = 100  # rows of a list that are written in one go
 
 ALL_CLASSES = frozenset({
     "system", "call", "log", "verbose", "agent", "user", "config", "command", "dtmf", "reporting", "cdr", "dialplan",
@@ -77,47 +75,39 @@ class Answer:
 _ROW_NAMES = {"CoreShowChannels": "CoreShowChannel", "DBGet": "DBGetResponse", "DBGetTree": "DBGetTreeResponse"}
 
 
-class Session(asyncio.Protocol):
+class Session(Teller):
     """One client's connection. As with Asterisk's thread for it, one thing is done after the other.
 
     While a list is told, what the client asks waits, and so do its events; a client that reads slowly holds it up.
     """
 
     def __init__(self, server: AmiServer) -> None:
+        super().__init__(server)
         self.server = server
         self.user: AmiUser | None = None
         self.reads: frozenset[str] = frozenset()
         self._filters: list[EventFilter] = []
         self._wants: dict[tuple[str, str], bool] = {}
-        self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._out: list[bytes] = []
-        self._told: Iterator[str] | None = None
-        self._afterwards: list[bytes] = []
-        self._full = False
-        self._written = self._taken = 0
-        self._patience: asyncio.TimerHandle | None = None
         self._challenge = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
-        self._transport = cast("asyncio.Transport", transport)  # what create_server gives
+        self.transport = cast("asyncio.Transport", transport)  # what create_server gives
         if self.server.cut:
-            self._transport.abort()
+            self.transport.abort()
             return
         self.server.sessions.add(self)
-        self._transport.write(BANNER)
+        self.transport.write(BANNER)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Forget the client."""
-        self._transport = self._told = None
-        if self._patience is not None:
-            self._patience.cancel()
+        self.lost()
         self.server.sessions.discard(self)
 
     def data_received(self, data: bytes) -> None:
         """Cut the stream into actions."""
-        if self.server.silent or self._told is not None:
+        if self.server.silent or self.telling:
             self._buffer += data
             return
         buffer = (self._buffer + data).replace(b"\r\n", b"\n")
@@ -126,9 +116,9 @@ class Session(asyncio.Protocol):
         self._buffer = rest
         for number, block in enumerate(blocks):
             self._block(block)
-            if self._transport is None:
+            if self.transport is None:
                 return
-            if self._told is not None:
+            if self.telling:
                 self._buffer = b"\n\n".join([*blocks[number + 1 :], rest])
                 return
         if not held_back and len(rest) - rest.rfind(b"\n") > LINE_MAX:
@@ -149,94 +139,10 @@ class Session(asyncio.Protocol):
                 headers.append((key.strip().lower(), value.strip()))
         self.server.answer(self, Request(headers))
 
-    def write(self, text: str) -> None:
-        """Queue text; everything queued in one turn of the loop leaves in one write."""
-        self.write_bytes(text.encode("utf-8", "surrogateescape"))
-
-    def write_bytes(self, data: bytes) -> None:
-        """Queue bytes as they are."""
-        if self._told is not None:
-            self._afterwards.append(data)
-        else:
-            self._queue(data)
-
-    def _queue(self, data: bytes) -> None:
-        if not self._out:
-            self.server.loop.call_soon(self._flush)
-        self._out.append(data)
-
     def thaw(self) -> None:
         """What was stuck on the link arrives, in both directions."""
-        self._flush()
-        self._go_on()
+        self.go_on()
         self.data_received(b"")
-
-    def _flush(self) -> None:
-        if self.server.silent:
-            return
-        out, self._out = self._out, []
-        if self._transport is None:
-            return
-        data = b"".join(out)
-        self._written += len(data)
-        self._transport.write(data)
-
-    def pause_writing(self) -> None:
-        """Wait for a client that reads more slowly than it is told, but not for one that has stopped."""
-        self._full = True
-        self._taken = self._read_so_far()
-        self._patience = self.server.loop.call_later(self.server.write_s, self._look_at_reader)
-
-    def resume_writing(self) -> None:
-        """Go on."""
-        self._full = False
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        self._go_on()
-
-    def _read_so_far(self) -> int:
-        return self._written - (self._transport.get_write_buffer_size() if self._transport else 0)
-
-    def _look_at_reader(self) -> None:
-        taken = self._read_so_far()
-        if taken == self._taken:
-            self.close(abruptly=True)
-            return
-        self._taken = taken
-        self._patience = self.server.loop.call_later(self.server.write_s, self._look_at_reader)
-
-    def tell(self, parts: Iterator[str]) -> None:
-        """Write what may be long a few parts at a time; everything else on this session comes after it."""
-        self._told = parts
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._told is None or self._full or self.server.silent or self._transport is None:
-            return
-        parts = list(islice(self._told, AT_A_TIME))
-        if parts:
-            self._queue("".join(parts).encode("utf-8", "surrogateescape"))
-        if len(parts) == AT_A_TIME:
-            self.server.loop.call_soon(self._go_on)
-            return
-        self._told = None
-        afterwards, self._afterwards = self._afterwards, []
-        for data in afterwards:
-            self._queue(data)
-        if self._buffer:
-            self.server.loop.call_soon(self.data_received, b"")
-
-    def close(self, *, abruptly: bool = False) -> None:
-        """Say no more; let what is queued leave first unless `abruptly`."""
-        if self._transport is None:
-            return
-        if abruptly:
-            self._out.clear()
-            self._transport.abort()
-        else:
-            self._flush()
-            self._transport.close()
 
     # --- answers
 
@@ -346,7 +252,7 @@ class AmiServer:
         self.port = 0
         self.cut = False  # whoever connects is thrown out at once
         self.silent = False  # the link stands, but everything on it waits
-        self.write_s = WRITE_S
+        self.write_s = WRITE_S  # manager-callctl.conf's writetimeout
         self.booted_at = clock.now()
         self.events_sent = 0
         self.unknown_actions = 0

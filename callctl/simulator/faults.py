@@ -13,6 +13,10 @@ class Faults:
 
     events: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
     answers: dict[str, list[str | None]] = field(default_factory=dict)
+    list_pause_s: float = 0.0
+    """How long a list stops after each of its parts, until set otherwise."""
+    list_most: int | None = None
+    """Parts after which a list goes on no more, until set otherwise."""
 
     def drop(self, event: str, times: int = 1) -> None:
         """The next events of this name never arrive."""

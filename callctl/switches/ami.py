@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import structlog
 from panoramisk.ami_protocol import AMIProtocol
 
 from billing.ports import Ids
+from callctl.switches.ami_request import MAX_LINE, Lines, Reply, Request, action_ids, decoded, parse_frame
 from callctl.switches.base import SwitchUnavailable
 from callctl.switches.link import MOST_LOGGED, LinkDown, LinkRefused, LinkTimeout, Watchful
 
@@ -24,13 +25,10 @@ log = structlog.get_logger()
 
 FRAME_END = b"\r\n\r\n"
 BANNER = b"Asterisk Call Manager/"
-MAX_LINE = 64 * 1024
 MAX_FRAME = 1024 * 1024
-MAX_ITEMS = 1_000_000
-"""Items of one list; a list with more is not whole."""
 MAX_PENDING = 10_000
-
-Lines = list[tuple[str, str]]
+LIST_S = 60.0
+"""How long a list may take in all, however steadily its items come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,123 +43,9 @@ class AmiEvent:
         return self.headers.get(header, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What an action brought: `lines` of the response, and for a list its `items`, each as ordered header lines
-    (where a tail was asked for, that tail alone). Items are kept as text: a list may be of a hundred thousand.
-
-    Text is latin-1, one character per byte as it came: `decoded` for display, `identity` where it says who somebody is.
-    """
-
-    ok: bool
-    lines: Lines
-    texts: list[str] = field(default_factory=list)
-
-    @property
-    def items(self) -> Iterator[Lines]:
-        """Return each item's lines, read one by one."""
-        return (parse_frame(text)[0] for text in self.texts)
-
-    def get(self, header: str) -> str:
-        """Return a header of the response, or ""."""
-        return next((value for name, value in self.lines if name.lower() == header), "")
-
-
 def shown(data: bytes) -> str:
     """Return bytes as a log shows them."""
     return data[:MOST_LOGGED].decode("ascii", "backslashreplace")
-
-
-def decoded(text: str) -> str:
-    """Return latin-1 wire text as UTF-8 for people; bytes that are none become U+FFFD."""
-    return text.encode("latin-1").decode("utf-8", "replace")
-
-
-def identity(text: str) -> str:
-    """Return latin-1 wire text as UTF-8, exactly. Raises `ValueError` for bytes that are none."""
-    return text.encode("latin-1").decode("utf-8")
-
-
-class Request:
-    """An action on its way, and what has come back. With `tail`, its list items end with exactly these variables."""
-
-    __slots__ = ("action_id", "deadline", "future", "items_so_far", "name", "response", "tail", "wire")
-
-    def __init__(
-        self, name: str, fields: Iterable[tuple[str, str]], *, action_id: str, tail: Sequence[str] = ()
-    ) -> None:
-        """Raises `ValueError` where a value could be read as more than a value."""
-        headers = [("Action", name), ("ActionID", action_id), *fields]
-        text = "".join([f"{key}: {value}\r\n" for key, value in headers])
-        if text.count("\r") != len(headers) or text.count("\n") != len(headers) or "\0" in text:
-            raise ValueError(f"AMI {name}: a header holds a line break or NUL")
-        self.wire = f"{text}\r\n".encode()
-        self.name = name
-        self.action_id = action_id
-        self.tail = tail
-        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.deadline = 0.0
-        self.response: Lines | None = None
-        self.items_so_far: list[str] = []
-
-    def fail(self, why: SwitchUnavailable) -> None:
-        """Tell who waits, if anybody does, that no answer will come."""
-        if not self.future.done():
-            self.future.set_exception(why)
-            self.future.exception()
-
-    def item(self, text: str) -> str:
-        """Return the text of an item, or "" where it is none.
-
-        With `tail` it is one by its last lines, which no caller's text can come after, and only those are returned.
-        """
-        if not self.tail:
-            lines, _ = parse_frame(text)
-            return text if lines[0][0] == "Event" and ("EventList", "Complete") not in lines else ""
-        last = "\r\n".join(text.rsplit("\r\n", len(self.tail) + 1)[-len(self.tail) - 1 :])
-        end, _ = parse_frame(last)
-        names = [value.partition("=")[0] for name, value in end[:-1] if name == "Variable"]
-        return last if names == list(self.tail) and end[-1][0] == "ActionID" else ""
-
-    def take(self, text: str) -> Reply | None:
-        """Add a frame; return the reply when it is whole."""
-        if self.response is None:
-            lines, _ = parse_frame(text)
-            self.response = lines
-            listed = ("EventList", "start") in lines
-            ok = lines[0] in (("Response", "Success"), ("Response", "Goodbye"), ("Response", "Follows"))
-            return None if ok and listed else Reply(ok, lines)
-        item = self.item(text)
-        if item:
-            if len(self.items_so_far) < MAX_ITEMS:
-                self.items_so_far.append(item)
-            return None
-        lines, _ = parse_frame(text)
-        if ("EventList", "Complete") not in lines:
-            return None
-        counted = next((value for name, value in lines if name in ("ListItems", "Items")), "")
-        whole = counted in ("", str(len(self.items_so_far)))
-        return Reply(whole, self.response if whole else [("Message", "list not whole")], self.items_so_far)
-
-
-def parse_frame(text: str) -> tuple[Lines, bool]:
-    """Return a frame's lines in order, and whether each is a header of bearable length."""
-    parts = [line.partition(":") for line in text.split("\r\n")]
-    lines = [(name, value[1:] if value[:1] == " " else value) for name, _, value in parts]
-    clean = "" not in [colon for _, colon, _ in parts]
-    if clean and len(text) > MAX_LINE:
-        clean = all(len(name) + 1 + len(value) <= MAX_LINE for name, _, value in parts)
-    return lines, clean
-
-
-def action_ids(text: str) -> Iterator[str]:
-    """Yield the values of a frame's lines that are an ActionID."""
-    at = text.find("ActionID:")
-    while at >= 0:
-        if at == 0 or text[at - 2 : at] == "\r\n":
-            end = text.find("\r\n", at)
-            yield text[at + len("ActionID:") : end if end >= 0 else None].removeprefix(" ")
-        at = text.find("ActionID:", at + 1)
 
 
 class Framer(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
@@ -258,14 +142,17 @@ class AmiLink(Watchful):
         on_down: Callable[[], None] = lambda: None,
         on_time: Callable[[str, float], None] = lambda _text, _took_s: None,
         timeout_s: float = 2.0,
+        list_s: float = LIST_S,
         ping_s: float = 3.0,
         retry_s: tuple[float, float] = (0.1, 5.0),
+        events: str = "on",
     ) -> None:
         super().__init__("ami", host)
         self.port, self.username, self._secret = port, username, secret
         self._ids, self._on_event, self._on_up, self._on_down = ids, on_event, on_up, on_down
         self._on_time = on_time
-        self._timeout_s, self._ping_s, self._retry_s = timeout_s, ping_s, retry_s
+        self._timeout_s, self._list_s, self._ping_s, self._retry_s = timeout_s, list_s, ping_s, retry_s
+        self._events = events
         self.up = False
         self._pending: dict[str, Request] = {}
         self._protocol: Framer | None = None
@@ -273,6 +160,9 @@ class AmiLink(Watchful):
         self._task: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweeps_at = 0.0
+        self._sent = 0
+        self._listed = (0, 0.0)
+        """The number of the action whose list came last, and when its last item did."""
 
     # ---- life
 
@@ -306,14 +196,13 @@ class AmiLink(Watchful):
             raise LinkDown(f"{self.host}:{self.port}: {broken}") from broken
         if lost.is_set():
             raise LinkDown(f"{self.host}:{self.port} is no Asterisk manager port, or it does not want us")
-        fields = [("Username", self.username), ("Secret", self._secret), ("Events", "on")]
+        fields = [("Username", self.username), ("Secret", self._secret), ("Events", self._events)]
         reply = await self.ask("Login", fields)
         if not reply.ok:
             self.disconnect()
             raise LinkRefused(
                 f"Asterisk at {self.host}:{self.port} refused user {self.username}: {reply.get('message')}"
             )
-        self.counters.connects += 1
 
     def disconnect(self) -> None:
         """Drop the connection; who waits is told `LinkDown`, and nothing is ever sent again."""
@@ -343,6 +232,7 @@ class AmiLink(Watchful):
                 continue
             failed = 0
             self.up = True
+            self.counters.connects += 1
             log.info("ami_up", host=self.host, port=self.port)
             self._on_up()
             try:
@@ -380,22 +270,30 @@ class AmiLink(Watchful):
 
     # ---- out
 
-    def send(self, name: str, fields: Iterable[tuple[str, str]] = (), *, tail: Sequence[str] = ()) -> Request:
+    def send(
+        self,
+        name: str,
+        fields: Iterable[tuple[str, str]] = (),
+        *,
+        tail: Sequence[str] = (),
+        each: Callable[[Lines], None] | None = None,
+    ) -> Request:
         """Send and return the request; several sent in a row are done in that order. Raises `LinkDown`.
 
         What is sent in one turn of the loop goes out together. A request has its time-out whether waited for or not.
         """
-        request = Request(name, fields, action_id=self._ids.secret(), tail=tail)
+        request = Request(name, fields, action_id=self._ids.secret(), tail=tail, each=each)
         protocol = self._protocol
         if protocol is None or self._lost.is_set():
             raise LinkDown(f"no link to {self.host}:{self.port}")
         if len(self._pending) >= MAX_PENDING:
             raise LinkDown(f"{MAX_PENDING} actions wait for an answer already")
         self._pending[request.action_id] = request
-        loop = asyncio.get_running_loop()
-        request.deadline = loop.time() + self._timeout_s
-        if self._sweeper is None or request.deadline < self._sweeps_at:
-            self._sweep_at(request.deadline)
+        self._sent += 1
+        request.number, request.sent_s = self._sent, asyncio.get_running_loop().time()
+        due_s = request.sent_s + self._timeout_s
+        if self._sweeper is None or due_s < self._sweeps_at:
+            self._sweep_at(due_s)
         protocol.send(request.wire)
         return request
 
@@ -405,6 +303,16 @@ class AmiLink(Watchful):
             return await request.future
         finally:
             self._pending.pop(request.action_id, None)
+
+    def _due_s(self, request: Request) -> float:
+        """Return when a request's time is over.
+
+        Asterisk does one thing after the other for a login. A list whose items come is not late however long it is,
+        and what was asked behind it waits for its turn. There is a bound to both.
+        """
+        number, heard_s = self._listed
+        heard_s = max(request.sent_s, heard_s if number <= request.number else 0.0)
+        return min(heard_s + self._timeout_s, request.sent_s + self._list_s)
 
     def _sweep_at(self, when: float) -> None:
         if self._sweeper is not None:
@@ -416,17 +324,57 @@ class AmiLink(Watchful):
     def _sweep(self) -> None:
         """Tell those whose time is over, with one timer for all: it is set for the oldest and rarely finds any."""
         self._sweeper = None
-        now = asyncio.get_running_loop().time()
-        for request in [request for request in self._pending.values() if request.deadline <= now]:
+        now_s = asyncio.get_running_loop().time()
+        for request in [request for request in self._pending.values() if self._due_s(request) <= now_s]:
             self.counters.timeouts += 1
             del self._pending[request.action_id]
-            request.fail(LinkTimeout(f"{request.name}: no answer in {self._timeout_s} s"))
+            what = "no whole list" if request.count else "no answer"
+            request.fail(LinkTimeout(f"{request.name}: {what} in {now_s - request.sent_s:.1f} s"))
         if self._pending:
-            self._sweep_at(min(request.deadline for request in self._pending.values()))
+            self._sweep_at(min(self._due_s(request) for request in self._pending.values()))
 
-    async def ask(self, name: str, fields: Iterable[tuple[str, str]] = (), *, tail: Sequence[str] = ()) -> Reply:
+    async def ask(
+        self,
+        name: str,
+        fields: Iterable[tuple[str, str]] = (),
+        *,
+        tail: Sequence[str] = (),
+        each: Callable[[Lines], None] | None = None,
+    ) -> Reply:
         """Send and wait for the reply. Raises `LinkTimeout`, `LinkDown`."""
-        return await self.answer(self.send(name, fields, tail=tail))
+        return await self.answer(self.send(name, fields, tail=tail, each=each))
+
+    async def ask_apart(
+        self,
+        name: str,
+        fields: Iterable[tuple[str, str]] = (),
+        *,
+        tail: Sequence[str] = (),
+        each: Callable[[Lines], None] | None = None,
+    ) -> Reply:
+        """Ask for a long list over a login of its own, so that nothing else waits behind it.
+
+        Where Asterisk allows a user one login only, it is asked over this one. Raises `LinkTimeout`, `LinkDown`.
+        """
+        apart = AmiLink(
+            self.host,
+            self.port,
+            username=self.username,
+            secret=self._secret,
+            ids=self._ids,
+            on_event=lambda _: None,
+            timeout_s=self._timeout_s,
+            list_s=self._list_s,
+            events="off",
+        )
+        apart.counters, apart._seen = self.counters, self._seen
+        try:
+            await apart.connect()
+            return await apart.ask(name, fields, tail=tail, each=each)
+        except LinkRefused:
+            return await self.ask(name, fields, tail=tail, each=each)
+        finally:
+            apart.disconnect()
 
     # ---- in
 
@@ -437,6 +385,8 @@ class AmiLink(Watchful):
             request = self._pending.get(action_id)
             if request is not None:
                 reply = request.take(text)
+                if request.count > 1:
+                    self._listed = (request.number, asyncio.get_running_loop().time())
                 if reply is not None and not request.future.done():
                     del self._pending[action_id]
                     request.future.set_result(reply)

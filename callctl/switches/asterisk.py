@@ -18,8 +18,10 @@ import structlog
 from billing.ports import Clock, Ids
 from billing.settings import AsteriskSettings
 from callctl.switches import asterisk_wire as wire
-from callctl.switches.ami import AmiEvent, AmiLink, Request
+from callctl.switches.ami import AmiEvent, AmiLink
+from callctl.switches.ami_request import Request
 from callctl.switches.asterisk_calls import CallTable, TrackedCall
+from callctl.switches.asterisk_look import Look
 from callctl.switches.base import (
     CallAnswered,
     CallEnded,
@@ -43,13 +45,11 @@ MAX_TASKS = 5_000
 """Hints being checked at once; beyond it they are dropped and the whole switch is compared again."""
 ANSWER_RETRIES_S = (0.005, 0.02, 0.1, 0.5, 2.0)
 HANGUP_RETRIES_S = (0.05, 0.25, 1.0)
-AT_A_TIME = 500
-"""Channels that are read without a look at anything else."""
 SLOW_S = 0.25
 """What time it is on the switch is not learnt from an answer that took longer."""
 CALL_REJECTED = 21
 MAX_HUNG = 2_000
-"""Hangups remembered for channels that we may only now be learning of."""
+"""Hangups (and answers) remembered of channels that we may only now be learning of."""
 SURVIVES_S = 0.3
 """A leg that is still there so long after the channel that dialled it lives on by itself."""
 
@@ -76,7 +76,10 @@ class AsteriskSwitch:
         self._tell: Callable[[SwitchEvent], None] = lambda _: None
         self._calls = CallTable()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._look = Look(self.name, self.link, self._calls)
         self._hung: OrderedDict[str, AmiEvent] = OrderedDict()
+        self._early: list[tuple[str, str]] = []
+        """Answers of channels that were unknown while the switch was compared: (Uniqueid, DestUniqueid)."""
         self._told_up = False
         self._comparing = False
 
@@ -195,10 +198,9 @@ class AsteriskSwitch:
 
     async def live_calls(self) -> list[LiveCall]:
         """Ask for every channel at once. Raises `SwitchUnavailable`."""
-        channels = await self._channels()
-        self._calls.adopt(channels)
-        calls = wire.live_calls(self.name, channels)
-        self._calls.drop_missing({self._key(call.call_id) for call in calls})
+        calls = await self._look.live_calls()
+        for uniqueid in [uniqueid for uniqueid in self._hung if uniqueid in self._calls]:
+            self._heard_too_early(uniqueid)
         return calls
 
     async def record_of(self, call_id: str) -> SwitchRecord | None:
@@ -221,6 +223,8 @@ class AsteriskSwitch:
             case "DialEnd" if event.get("dialstatus") != "ANSWER":
                 self._rang_in_vain(uniqueid, event.get("dialstatus"))
             case "DialEnd" if self._comparing or uniqueid in self._calls:
+                if uniqueid not in self._calls and len(self._early) < MAX_HUNG:
+                    self._early.append((uniqueid, event.get("destuniqueid")))
                 self._check(self._answered(uniqueid, event.get("destuniqueid")))
             case "Hangup":
                 self._hung[uniqueid] = event
@@ -284,9 +288,12 @@ class AsteriskSwitch:
                 for call in calls:
                     if call.waiting:
                         self._tell(self._offer(call))
+                for uniqueid, dest in self._early:
+                    self._check(self._answered(uniqueid, dest))
                 return
         finally:
             self._comparing = False
+            self._early.clear()
 
     # ---- hints, checked
 
@@ -416,20 +423,6 @@ class AsteriskSwitch:
         if channel.uniqueid != uniqueid:
             raise wire.HostileText("an answer about another channel")
         return channel
-
-    async def _channels(self) -> list[wire.ChannelState]:
-        reply = await self.link.ask("Status", [("Variables", ",".join(wire.ASKED))], tail=wire.ASKED)
-        if not reply.ok:
-            raise SwitchUnavailable(f"Status: {reply.get('message') or reply.lines[0][1]}")
-        channels = []
-        for number, item in enumerate(reply.items):
-            if number % AT_A_TIME == AT_A_TIME - 1:
-                await asyncio.sleep(0)  # a hundred thousand channels must not keep renewals waiting
-            try:
-                channels.append(wire.parse_channel(item))
-            except wire.HostileText as why:
-                self.link.count_hostile(str(why), name="Status")
-        return channels
 
     async def _admission(self, call: TrackedCall) -> Outcome | None:
         """Say what became of an admission that was never answered; None: it did not arrive."""

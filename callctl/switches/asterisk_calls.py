@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from callctl.pieces import in_pieces
 from callctl.switches import asterisk_wire as wire
 from callctl.switches.base import Direction, Outcome, Refusal
 
@@ -34,6 +37,7 @@ class CallTable:
     def __init__(self) -> None:
         self._by_key: dict[str, TrackedCall] = {}
         self._by_channel: dict[str, tuple[str, ...]] = {}
+        self._over: set[str] | None = None
 
     def __contains__(self, uniqueid: str) -> bool:
         """Tell whether a channel belongs to a call."""
@@ -63,34 +67,51 @@ class CallTable:
         if key not in known:
             self._by_channel[channel] = (*known, key)
 
-    def adopt(self, channels: list[wire.ChannelState]) -> None:
-        """Remember the calls that these channels belong to."""
+    def adopt(self, channels: Iterable[wire.ChannelState], *, besides: Container[str] = ()) -> None:
+        """Remember the calls that these channels belong to, but for some."""
         for channel in channels:
             offer, leg = channel.offer, channel.leg
-            if offer is not None and offer.state is not wire.OfferState.OVER and not channel.dialled_out:
+            if (
+                offer is not None
+                and offer.state is not wire.OfferState.OVER
+                and not channel.dialled_out
+                and channel.offer_key not in besides
+            ):
                 call = self.track(channel.offer_key, offer.direction)
                 if offer.state is wire.OfferState.ADMITTED:
                     call.admitted = Outcome.DONE
-            if leg is not None:
+            if leg is not None and leg.key not in besides:
                 call = self.track(leg.key, leg.direction)
                 call.admitted = Outcome.DONE
                 if channel.answered_at is not None:
                     self.note_leg(call, channel.uniqueid, channel.answered_at)
 
+    @contextmanager
+    def looking(self) -> Iterator[set[str]]:
+        """Give the keys of the calls that end while this lasts: a list that is on its way may still show them."""
+        self._over = set()
+        try:
+            yield self._over
+        finally:
+            self._over = None
+
     def forget(self, call: TrackedCall) -> None:
         """The call is over."""
         del self._by_key[call.key]
+        if self._over is not None:
+            self._over.add(call.key)
         for channel in {call.channel, call.leg} - {""}:
             keys = tuple(key for key in self._by_channel.pop(channel, ()) if key != call.key)
             if keys:
                 self._by_channel[channel] = keys
 
-    def drop_missing(self, seen: set[str]) -> None:
+    async def drop_missing(self, seen: Container[str]) -> None:
         """Forget what the switch has not shown for a while, so that a lost end is not remembered for ever."""
-        for call in list(self._by_key.values()):
-            call.missed = 0 if call.key in seen else call.missed + 1
-            if call.missed >= MISSES:
-                self.forget(call)
+        async for calls in in_pieces(list(self._by_key.values())):
+            for call in calls:
+                call.missed = 0 if call.key in seen else call.missed + 1
+                if call.missed >= MISSES and self._by_key.get(call.key) is call:
+                    self.forget(call)
 
     def of_channel(self, uniqueid: str) -> list[TrackedCall]:
         """Return the calls that this channel offered or is the leg of."""

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from billing.ports import Clock, Ids
 from billing.settings import AsteriskSettings
-from callctl.switches.ami import AmiLink, Reply
+from callctl.switches.ami import AmiLink
+from callctl.switches.ami_request import Reply
 from callctl.switches.asterisk_wire import HostileText, parse_time
 from callctl.switches.base import SwitchUnavailable
 from callctl.switches.link import LinkDown, LinkRefused, LinkTimeout

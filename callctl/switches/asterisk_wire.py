@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from callctl.switches.ami import Lines, Reply, identity
+from callctl.switches.ami_request import Lines, Reply, identity
 from callctl.switches.base import Direction, LiveCall, SwitchRecord
 
 ASKED = (
@@ -221,15 +221,20 @@ def unanswered(dial_status: str, cause: int) -> tuple[str, int]:
     return word, cause
 
 
-def live_calls(switch: str, channels: Iterable[ChannelState]) -> list[LiveCall]:
-    """Return the calls that these channels are: waiting offers, calls that ring, billed legs; each once."""
-    calls: dict[str, LiveCall] = {}
-    ringing: list[ChannelState] = []
-    for channel in channels:
+class Living:
+    """The calls that channels are: waiting offers, calls that ring, billed legs; each once."""
+
+    def __init__(self, switch: str) -> None:
+        self._switch = switch
+        self._calls: dict[str, LiveCall] = {}
+        self._ringing: dict[str, LiveCall] = {}
+
+    def add(self, channel: ChannelState) -> None:
+        """Look at one more channel."""
         offer, leg = channel.offer, channel.leg
-        if leg is not None and (leg.key not in calls or channel.answered_at):
-            calls[leg.key] = LiveCall(
-                f"{switch}:{leg.key}",
+        if leg is not None and (leg.key not in self._calls or channel.answered_at):
+            self._calls[leg.key] = LiveCall(
+                f"{self._switch}:{leg.key}",
                 waiting=False,
                 direction=leg.direction,
                 account_code=channel.account_code,
@@ -241,12 +246,8 @@ def live_calls(switch: str, channels: Iterable[ChannelState]) -> list[LiveCall]:
         if offer is not None and (
             offer.state is OfferState.OFFERED or (offer.state is OfferState.ADMITTED and not channel.dialled_out)
         ):
-            ringing.append(channel)
-    for channel in ringing:
-        offer = channel.offer
-        if offer is not None and channel.offer_key not in calls:
-            calls[channel.offer_key] = LiveCall(
-                f"{switch}:{channel.offer_key}",
+            self._ringing[channel.offer_key] = LiveCall(
+                f"{self._switch}:{channel.offer_key}",
                 waiting=offer.state is OfferState.OFFERED,
                 direction=offer.direction,
                 account_code=channel.account_code,
@@ -255,7 +256,18 @@ def live_calls(switch: str, channels: Iterable[ChannelState]) -> list[LiveCall]:
                 answered_at=None,
                 limit_s=None,
             )
-    return list(calls.values())
+
+    def by_key(self) -> dict[str, LiveCall]:
+        """Return the calls seen so far, by their keys."""
+        return {**self._calls, **{key: call for key, call in self._ringing.items() if key not in self._calls}}
+
+
+def live_calls(switch: str, channels: Iterable[ChannelState]) -> list[LiveCall]:
+    """Return the calls that these channels are."""
+    living = Living(switch)
+    for channel in channels:
+        living.add(channel)
+    return list(living.by_key().values())
 
 
 def status_of(uniqueid: str) -> list[tuple[str, str]]:

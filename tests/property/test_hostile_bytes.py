@@ -21,7 +21,8 @@ from billing.ports import SystemIds
 from billing.reconcile.read import Options, read_files
 from callctl.recovery import rebuild
 from callctl.switches import asterisk_wire, freeswitch_wire
-from callctl.switches.ami import MAX_FRAME, MAX_ITEMS, AmiEvent, AmiLink, Framer, Request
+from callctl.switches.ami import MAX_FRAME, AmiEvent, AmiLink, Framer
+from callctl.switches.ami_request import MAX_ITEMS, Request
 from callctl.switches.base import SwitchUnavailable
 from callctl.switches.esl_hub import MAX_HEADERS, BadFrame, Frames, parse_event
 from rating.decks.reading import read_csv

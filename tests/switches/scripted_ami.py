@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 Fields = dict[str, str]
-Answer = Callable[[Fields], "str | None"]
+Answer = Callable[[Fields], "str | AsyncIterator[str] | None"]
 
 
 def success(action: Fields, *lines: str) -> str:
@@ -32,8 +32,19 @@ def listed(action: Fields, *items: str, complete: str = "StatusComplete", count:
     return success(action, "EventList: start", "Message: will follow") + body + end
 
 
+async def slowly(text: str, *, pause_s: float, most: int = 1_000) -> AsyncIterator[str]:
+    """Say frame by frame with pauses, and after so many frames nothing any more."""
+    for frame in text.split("\r\n\r\n")[:-1][:most]:
+        yield f"{frame}\r\n\r\n"
+        await asyncio.sleep(pause_s)
+    while text.count("\r\n\r\n") > most:  # noqa: ASYNC110 - it waits for nothing, until it is cancelled
+        await asyncio.sleep(pause_s)
+
+
 class ScriptedAmi:
-    """Answers Login and Ping by itself; everything else by `answers[action]`, which may return None to keep silent."""
+    """Answers Login and Ping by itself; everything else by `answers[action]`, which may return None to keep silent, or
+    what is said bit by bit: as with Asterisk's thread for a session, one thing comes after the other.
+    """
 
     def __init__(self) -> None:
         self.port = 0
@@ -41,7 +52,9 @@ class ScriptedAmi:
         self.answers: dict[str, Answer] = {"Login": success, "Ping": lambda a: success(a, "Ping: Pong")}
         self.banner = b"Asterisk Call Manager/11.0.0\r\n"
         self.logins = 0
+        self.opened: list[asyncio.StreamWriter] = []
         self.writers: list[asyncio.StreamWriter] = []
+        """Of those who want events."""
         self.logged_in = asyncio.Event()
 
     def actions(self, name: str) -> list[Fields]:
@@ -58,7 +71,7 @@ class ScriptedAmi:
         self.writers[-1].transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writers.append(writer)
+        self.opened.append(writer)
         writer.write(self.banner)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -66,9 +79,13 @@ class ScriptedAmi:
                 action = dict(line.split(": ", 1) for line in frame.split("\r\n"))
                 self.got.append(action)
                 answer = self.answers.get(action["Action"], unknown)(action)
-                if answer is not None:
+                if isinstance(answer, str):
                     writer.write(answer.encode("latin-1"))
-                if action["Action"] == "Login":
+                elif answer is not None:  # what comes slowly holds up what was asked behind it
+                    async for part in answer:
+                        writer.write(part.encode("latin-1"))
+                if action["Action"] == "Login" and action["Events"] == "on":
+                    self.writers.append(writer)
                     self.logins += 1
                     self.logged_in.set()
         writer.close()
@@ -83,7 +100,7 @@ async def scripted_ami() -> AsyncIterator[ScriptedAmi]:
         yield ami
     finally:
         server.close()
-        for writer in ami.writers:
+        for writer in ami.opened:
             writer.transport.abort()
 
 

@@ -11,9 +11,10 @@ import uvloop
 from structlog.testing import capture_logs
 
 from billing.ports import SystemIds
-from callctl.switches.ami import AmiEvent, AmiLink, Reply, decoded, identity
+from callctl.switches.ami import AmiEvent, AmiLink
+from callctl.switches.ami_request import Reply, decoded, identity
 from callctl.switches.link import LinkDown, LinkRefused, LinkTimeout
-from tests.switches.scripted_ami import Fields, ScriptedAmi, error, listed, scripted_ami, success, until
+from tests.switches.scripted_ami import Fields, ScriptedAmi, error, listed, scripted_ami, slowly, success, until
 
 TAIL = ("CALLCTL_OFFER", "UNIQUEID")
 EVENT = "Event: DialEnd\r\nUniqueid: 1.1\r\n\r\n"
@@ -283,6 +284,102 @@ async def test_an_empty_list_is_an_answer(ami: ScriptedAmi) -> None:
         reply = await status(ami, link)
         assert reply.ok
         assert reply.texts == []
+
+
+# --- lists that take long
+
+
+def say_slowly(ami: ScriptedAmi, items: int, *, pause_s: float, most: int = 1_000) -> None:
+    ami.answers["Status"] = lambda action: slowly(listed(action, *[CLEAN] * items), pause_s=pause_s, most=most)
+
+
+async def test_a_list_may_take_longer_than_the_time_out_while_its_items_come(ami: ScriptedAmi) -> None:
+    """It is whole; a command and the pings behind it wait for their turn, and the link is not taken for dead."""
+    say_slowly(ami, 12, pause_s=0.1)
+    ami.answers["Setvar"] = success
+    async with linked(ami) as (link, heard):
+        link._timeout_s = 0.3
+        asked = link.send("Status", tail=TAIL)
+        await asyncio.sleep(0.05)
+        limit = link.send("Setvar")
+        await asyncio.sleep(0.8)
+        assert not limit.future.done()
+        assert (await link.answer(asked)).ok
+        assert (await link.answer(limit)).ok
+        await link.ping()
+        assert (link.up, heard.downs, link.counters.timeouts) == (True, 0, 0)
+
+
+async def test_a_list_that_stops_in_the_middle_fails_within_its_time_out(ami: ScriptedAmi) -> None:
+    """With all that waits behind it; the ping among them shows that the link is dead."""
+    say_slowly(ami, 12, pause_s=0.1, most=5)
+    async with linked(ami) as (link, heard):
+        link._timeout_s = 0.3
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        asked, behind = link.send("Status", tail=TAIL), link.send("Setvar")
+        for request in (asked, behind):
+            with pytest.raises(LinkTimeout):
+                await link.answer(request)
+        assert 0.3 + 0.3 < loop.time() - began_s < 0.5 + 0.3 + 0.3
+        await until(lambda: heard.downs == 1)
+
+
+async def test_a_list_has_a_bound_however_steadily_it_comes(ami: ScriptedAmi) -> None:
+    """And so has what waits behind it: no command is without a time-out."""
+    say_slowly(ami, 200, pause_s=0.05)
+    async with linked(ami) as (link, _):
+        link._timeout_s, link._list_s = 0.3, 0.7
+        asked, behind = link.send("Status", tail=TAIL), link.send("Setvar")
+        async with asyncio.timeout(1.0):
+            for request in (asked, behind):
+                with pytest.raises(LinkTimeout):
+                    await link.answer(request)
+
+
+async def test_what_waited_before_a_list_is_not_given_more_time_by_it(ami: ScriptedAmi) -> None:
+    """Asterisk answers in order: a command that is still unanswered when the list behind it comes was lost."""
+    ami.answers["Setvar"] = lambda _: None
+    say_slowly(ami, 12, pause_s=0.1)
+    async with linked(ami) as (link, _):
+        link._timeout_s = 0.3
+        lost, asked = link.send("Setvar"), link.send("Status", tail=TAIL)
+        async with asyncio.timeout(0.5):
+            with pytest.raises(LinkTimeout):
+                await link.answer(lost)
+        assert (await link.answer(asked)).ok
+
+
+async def test_a_list_asked_apart_holds_nothing_up(ami: ScriptedAmi) -> None:
+    """It has a login of its own, without events, which ends with it; items are told one by one and not kept."""
+    say_slowly(ami, 6, pause_s=0.1)
+    ami.answers["Setvar"] = success
+    async with linked(ami) as (link, heard):
+        link._timeout_s = 0.3
+        items: list[list[tuple[str, str]]] = []
+        list_ = asyncio.create_task(link.ask_apart("Status", tail=TAIL, each=items.append))
+        await until(lambda: items)
+        async with asyncio.timeout(0.2):
+            assert (await link.ask("Setvar")).ok
+        ami.say(EVENT)
+        reply = await list_
+        assert (reply.ok, reply.texts, len(items)) == (True, [], 6)
+        assert [item[-2] for item in items] == [("Variable", "UNIQUEID=1.1")] * 6
+        assert heard.names() == ["DialEnd"]
+        assert [login["Events"] for login in ami.actions("Login")] == ["on", "off"]
+        await until(ami.opened[-1].is_closing)
+        assert (link.counters.connects, heard.ups) == (1, 1)
+
+
+async def test_where_one_login_is_allowed_a_list_is_asked_over_it(ami: ScriptedAmi) -> None:
+    """manager.conf may say allowmultiplelogin=no."""
+    ami.answers["Status"] = lambda action: listed(action, CLEAN)
+    login = ami.answers["Login"]
+    async with linked(ami) as (link, _):
+        ami.answers["Login"] = lambda action: error(action, "Authentication failed")
+        assert (await link.ask_apart("Status", tail=TAIL)).ok
+        ami.answers["Login"] = login
+        assert link.up
 
 
 # --- the life of the link

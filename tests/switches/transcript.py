@@ -25,6 +25,7 @@ _ASKS = re.compile(
     r"Action: (Ping|Status|CoreShowChannels|DBGet|GetVar|Command|CoreStatus|CoreSettings)\b",
     re.IGNORECASE,
 )
+_APART = re.compile(r"^Events: off", re.MULTILINE)
 _ANSWER = re.compile(r"Content-Type: (api/response|command/reply)\n")
 _ACTION_ID = re.compile(r"^ActionID: ([^\r\n]*)", re.MULTILINE)
 _CHANGES = re.compile(r"\d{10,}|\+\d+|^ActionID: [^\r\n]*\r\n", re.MULTILINE)
@@ -111,11 +112,11 @@ class Tape:
         for line in self.lines:
             if not line.by_switch:
                 answer: list[str] = []
-                self._answers.setdefault(_CHANGES.sub("#", line.text), deque()).append(answer)
+                self._answers.setdefault(_shape(line.text), deque()).append(answer)
                 waiting.append(answer)
                 numbered[_action_id(line.text)] = answer
-                orders += not _ASKS.search(line.text)
-            elif not self._greeting:
+                orders += _orders(line.text)
+            elif self._greeting in {"", line.text}:
                 self._greeting = line.text
             elif self.kind == "asterisk" and _action_id(line.text) in numbered:
                 numbered[_action_id(line.text)].append(line.text)
@@ -135,7 +136,7 @@ class Tape:
                 for command in FRAMES[self.kind](heard, by_switch=False):
                     writer.write(self._answer(command).encode())
                     async with self._news:
-                        self._orders += not _ASKS.search(command)
+                        self._orders += _orders(command)
                         self._news.notify_all()
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
@@ -149,12 +150,22 @@ class Tape:
             writer.write(text.encode())
 
     def _answer(self, command: str) -> str:
-        known = self._answers.get(_CHANGES.sub("#", command))
+        known = self._answers.get(_shape(command))
         if not known:
             self.unexpected.append(command)
             return ""
         answer = known.popleft() if len(known) > 1 else known[0]
         return "".join(_ACTION_ID.sub(f"ActionID: {_action_id(command)}", text) for text in answer)
+
+
+def _shape(command: str) -> str:
+    """Return what is the same whenever a command is given. A list has a login of its own, which is answered as any."""
+    return _CHANGES.sub("#", _APART.sub("Events: on", command))
+
+
+def _orders(command: str) -> bool:
+    """Whether a command changes something."""
+    return not (_ASKS.search(command) or _APART.search(command))
 
 
 def _action_id(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import sys
@@ -52,19 +53,21 @@ class Recorder:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry both ways until either side ends."""
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        self._begun = time.monotonic()
+        if not self.lines:
+            self._begun = time.monotonic()
         await asyncio.gather(
             self._carry(reader, far_writer, by_switch=False), self._carry(far_reader, writer, by_switch=True)
         )
 
     async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, by_switch: bool) -> None:
         heard = bytearray()
-        while data := await source.read(1 << 16):
-            heard += data
-            ms = int((time.monotonic() - self._begun) * 1000)
-            # Kept before it is passed on: no answer can stand before its command.
-            self.lines += [Line(by_switch, ms, text) for text in FRAMES[self.kind](heard, by_switch=by_switch)]
-            target.write(data)
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(1 << 16):
+                heard += data
+                ms = int((time.monotonic() - self._begun) * 1000)
+                # Kept before it is passed on: no answer can stand before its command.
+                self.lines += [Line(by_switch, ms, text) for text in FRAMES[self.kind](heard, by_switch=by_switch)]
+                target.write(data)
         target.close()
 
 
