@@ -13,6 +13,7 @@ import gc
 import multiprocessing
 import os
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,6 +35,10 @@ from callctl.simulator.plans import CallPlan
 from callctl.switches.asterisk import AsteriskSwitch
 
 TALK_S = 36_000.0
+ANSWERS_S = 120.0
+"""How long the last of the calls may take to talk, once all are placed."""
+RECORDS_S = 300.0
+"""How long the last records may take, once all have hung up."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -72,8 +77,10 @@ async def _switch(pipe: Connection, load: Load) -> None:
         late.late_s.clear()
         await asyncio.to_thread(pipe.recv)
         pipe.send((list(late.late_s), sum(call.ended for call in calls)))
-        for call in calls:
+        begun = loop.time()
+        for number, call in enumerate(calls):
             call.hang_up()
+            await asyncio.sleep(max(begun + number / load.per_s - loop.time(), 0))
         await asyncio.to_thread(pipe.recv)
 
 
@@ -95,18 +102,18 @@ async def hold_many(folder: Path, engine: Engine, credit: CreditStore, live: Liv
     before = resident()
     ours.send("go")
     await asyncio.to_thread(ours.recv)
-    async with asyncio.timeout(120):
-        while not _all_talk(controller):  # noqa: ASYNC110 - the last answers
-            await asyncio.sleep(0.2)
+    await _until(lambda: _all_talk(controller), ANSWERS_S, "not all calls talk", controller)
     talking = len(controller.calls)
     ours.send("count from now")
     await asyncio.sleep(load.slice_s * 1.1)
-    grown = resident() - before
     ours.send("enough")
     late, cut = await asyncio.to_thread(ours.recv)
-    async with asyncio.timeout(300):
-        while controller.calls or controller.settler.backlog:  # noqa: ASYNC110 - the last records
-            await asyncio.sleep(0.1)
+    # Not before: a look through all that is in memory holds up every renewal.
+    grown = resident() - before
+    most_s = load.calls / load.per_s + RECORDS_S
+    await _until(
+        lambda: not controller.calls and not controller.settler.backlog, most_s, "not all is written", controller
+    )
     ours.send("stop")
     await controller.stop()
     child.join(10)
@@ -120,6 +127,21 @@ async def hold_many(folder: Path, engine: Engine, credit: CreditStore, live: Liv
         "renewal_late_p99_ms": round(late_ms[int(len(late_ms) * 0.99)], 1),
         "cut": cut,
     }
+
+
+async def _until(true: Callable[[], bool], most_s: float, what: str, controller: Controller) -> None:
+    """Wait until something holds. Raises `RuntimeError` that says how things stand where it does not in time."""
+    try:
+        async with asyncio.timeout(most_s):
+            while not true():  # noqa: ASYNC110 - at the start and at the end
+                await asyncio.sleep(0.2)
+    except TimeoutError as late:
+        calls = controller.calls.values()
+        raise RuntimeError(
+            f"{what} after {most_s:.0f} s: {len(calls)} calls, {sum(call.answered_at is not None for call in calls)} "
+            f"of them talk, {controller.settler.backlog} wait to be written; {controller.stats}; "
+            f"links {controller.watch.status}, compared {controller.watch.compared}"
+        ) from late
 
 
 def _all_talk(controller: Controller) -> bool:

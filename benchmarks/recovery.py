@@ -158,7 +158,7 @@ async def _taken_over(
     process.send_signal(how)
     if how is signal.SIGKILL:
         process.wait()
-    await live.replace_all("sim", [])
+    await live.hide_others("sim", ())
     await _until(lambda: _another_leads(live, first), 60)
     led_s = time.perf_counter() - begun
     await _until(lambda: _on_board(live, calls), 60)

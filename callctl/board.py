@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -11,8 +11,11 @@ from billing.credit.live import LiveCalls, LiveCallView
 from billing.errors import CreditUnavailable
 from billing.ports import Clock, to_ms
 from callctl.call import Call, Stage
+from callctl.pieces import in_pieces
 
 EVERY_S = 0.25
+SHOWN_AT_ONCE = 100
+"""There may be fifty thousand, at a start."""
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class Board:
     calls: Mapping[str, Call]
     _changed: set[str] = field(default_factory=set)
     _shown: dict[str, int] = field(default_factory=dict)
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def changed(self, call_id: str) -> None:
         """Say that a call is new, different or over."""
@@ -37,32 +41,36 @@ class Board:
 
     async def flush(self) -> None:
         """Write what changed since the last time."""
-        changed, self._changed = self._changed, set()
+        # One at a time: of two, one could show a call again that the other has taken off.
+        async with self._one:
+            changed, self._changed = self._changed, set()
+            try:
+                async for call_ids in in_pieces(changed, SHOWN_AT_ONCE):
+                    await self._show(call_ids)
+            except CreditUnavailable:
+                self._changed |= changed
+
+    async def _show(self, call_ids: Iterable[str]) -> None:
         show, hide = [], []
-        for call_id in changed:
+        for call_id in call_ids:
             call = self.calls.get(call_id)
             if call is not None and call.stage in (Stage.RINGING, Stage.TALKING):
                 show.append(self.view(call))
             elif call_id in self._shown:
                 hide.append((call_id, self._shown[call_id]))
-        try:
-            await self.live.update(show, hide)
-        except CreditUnavailable:
-            self._changed |= changed
-            return
+        await self.live.update(show, hide)
         self._shown.update((view.call_id, view.account_id) for view in show)
         for call_id, _ in hide:
             del self._shown[call_id]
 
     async def show_all(self, switch: str) -> None:
-        """Show exactly the calls we have of a switch: what an earlier controller left on the board goes."""
-        views = [
-            self.view(call)
-            for call in self.calls.values()
-            if call.switch == switch and call.stage in (Stage.RINGING, Stage.TALKING)
-        ]
-        await self.live.replace_all(switch, views)
-        self._shown.update((view.call_id, view.account_id) for view in views)
+        """Show exactly the calls we have of a switch: what an earlier controller left on the board goes.
+
+        Raises `CreditUnavailable`.
+        """
+        await self.live.hide_others(switch, self.calls)
+        self._changed.update([call_id for call_id, call in self.calls.items() if call.switch == switch])
+        await self.flush()
 
     def view(self, call: Call) -> LiveCallView:
         """Return a call as the panel shows it."""

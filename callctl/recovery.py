@@ -1,4 +1,4 @@
-"""What must be done after a look at a switch: its live calls, the calls we know, the holds that stand. Pure.
+"""What must be done after a look at a switch: its live calls, the calls we know, the holds that stand. No I/O.
 
 "I could not ask the switch" never gets here: without an answer there is nothing to compare, and nothing is done.
 """
@@ -14,6 +14,7 @@ from typing import Any
 from billing.credit.store import OpenHold
 from callctl.call import Call, Stage
 from callctl.costs import Carriage
+from callctl.pieces import in_pieces
 from callctl.switches.base import CallEnded, Direction, LiveCall, SwitchRecord
 from callctl.terms import Level, Terms
 
@@ -38,7 +39,7 @@ class Plan:
     orphans: list[OpenHold] = field(default_factory=list)
 
 
-def compare(
+async def compare(
     switch: str,
     live: Collection[LiveCall],
     calls: Mapping[str, Call],
@@ -49,21 +50,25 @@ def compare(
 ) -> Plan:
     """Compare what a switch said at `asked_mono` with what we know. `ended` are calls we have settled, or are settling.
 
-    A call touched after the question was asked is left alone: the answer may be older than what we know.
+    A call touched after the question was asked is left alone: the answer may be older than what we know. There may be
+    fifty thousand calls, so it is done in pieces: each call is judged by what is known of it at its turn.
     """
     plan = Plan()
     by_id = {call.call_id: call for call in live}
     open_holds = {hold.call_id: hold for hold in holds if not hold.finished and _is_of(hold.call_id, switch)}
-    for call_id, seen in by_id.items():
-        known = calls.get(call_id)
-        if known is None:
-            _unknown(plan, seen, open_holds.get(call_id), ended=call_id in ended)
-        elif known.touched_mono < asked_mono:
-            _known(plan, seen, known)
-    for call_id, call in calls.items():
-        # A call that waits for its hold is not admitted yet; its offer may be gone, and its end is told by the switch.
-        if call.switch == switch and call_id not in by_id and call.touched_mono < asked_mono:
-            plan.vanished.append(call_id)
+    async for some in in_pieces(live):
+        for seen in some:
+            known = calls.get(seen.call_id)
+            if known is None:
+                _unknown(plan, seen, open_holds.get(seen.call_id), ended=seen.call_id in ended)
+            elif known.touched_mono < asked_mono:
+                _known(plan, seen, known)
+    async for ours in in_pieces(list(calls.items())):
+        for call_id, call in ours:
+            # A call that waits for its hold is not admitted yet; its offer may be gone, and its end is told by the
+            # switch.
+            if call.switch == switch and call_id not in by_id and call.touched_mono < asked_mono:
+                plan.vanished.append(call_id)
     plan.orphans = [
         hold
         for call_id, hold in open_holds.items()

@@ -25,6 +25,7 @@ from callctl import recovery
 from callctl.admission import Refused, decide, dialled
 from callctl.call import Call, Stage
 from callctl.news import NewsKind
+from callctl.pieces import in_pieces
 from callctl.switches.base import (
     CallAnswered,
     CallEnded,
@@ -43,6 +44,9 @@ log = structlog.get_logger(__name__)
 
 SETTLE_S = 1.0
 """The end of a call that is missing from a comparison is usually on its way: it is given this long to arrive."""
+
+ADOPTED_AT_ONCE = 20
+"""Each is made anew from the facts of its hold."""
 
 
 class Watch:
@@ -130,7 +134,7 @@ class Watch:
         holds = await its.credit.holds(besides=its.calls)
         live = await switch.live_calls()
         seen_mono = its.clock.monotonic()
-        plan = recovery.compare(switch.name, live, its.calls, holds, its.ended, asked_mono=asked_mono)
+        plan = await recovery.compare(switch.name, live, its.calls, holds, its.ended, asked_mono=asked_mono)
         await self._follow_living(switch, plan, seen_mono)
         if plan.vanished or plan.orphans:
             await asyncio.sleep(SETTLE_S)
@@ -172,8 +176,9 @@ class Watch:
                 await switch.admit(call_id, grant_s=call.granted_s, ring_s=its.policy.ring_s)
         for call_id, at in plan.answered:
             its.tell(CallAnswered(call_id, at))
-        for seen, hold in plan.adopt:
-            await self._adopt(switch, seen, hold, seen_mono)
+        async for some in in_pieces(plan.adopt, ADOPTED_AT_ONCE):
+            for seen, hold in some:
+                await self._adopt(switch, seen, hold, seen_mono)
         for call_id in plan.unlimited:
             if call := its.calls.get(call_id):
                 log.error("call_without_deadline", call_id=call_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -112,15 +112,14 @@ class LiveCalls:
             kept = await reply(self._redis.hget(self._live, call_id))
         return None if kept is None else _view(kept)
 
-    async def replace_all(self, switch: str, calls: Sequence[LiveCallView]) -> None:
-        """Set what is shown for one switch (at a controller's start)."""
+    async def hide_others(self, switch: str, calls: Container[str]) -> None:
+        """Take off what is shown of a switch but for these calls (at a controller's start)."""
         with answers():
-            call_ids = await reply(self._redis.hkeys(self._live))
-            shown = [call for call in await self._views(call_ids) if call.switch == switch]
-            async with self._redis.pipeline(transaction=True) as pipe:
-                self._hide(pipe, [(call.call_id, call.account_id) for call in shown])
-                self._show(pipe, calls)
-                await pipe.execute()
+            shown = await reply(self._redis.hkeys(self._live))
+            others = [one for one in shown if one.partition(":")[0] == switch and one not in calls]
+            for start in range(0, len(others), CHUNK):
+                views = await self._views(others[start : start + CHUNK])
+                await self.update([], [(view.call_id, view.account_id) for view in views])
 
     async def ask_hangup(self, request: HangupRequest) -> None:
         """Ask the controller to end a call; lost after a minute if none listens."""

@@ -80,13 +80,13 @@ async def test_a_controller_that_starts_sets_its_own_switch(live: LiveCalls, red
     """Calls of other switches stay; what its former self had shown goes, from the account's list too."""
     other = replace(CALL, call_id="fs:1", switch="fs")
     old, new = replace(CALL, call_id="pbx:old"), replace(CALL, call_id="pbx:new")
-    for call in (other, old):
+    for call in (other, old, new):
         await live.put(call)
-    await live.replace_all("pbx", [new])
+    await live.hide_others("pbx", {"pbx:new"})
     assert sorted(call.call_id for call in await live.list()) == ["fs:1", "pbx:new"]
     assert sorted(call.call_id for call in await live.list(account_id=7)) == ["fs:1", "pbx:new"]
-    await live.replace_all("pbx", [])
-    await live.replace_all("fs", [])
+    await live.hide_others("pbx", ())
+    await live.hide_others("fs", ())
     assert await redis.keys("*") == []
 
 

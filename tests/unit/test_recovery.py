@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -34,12 +35,34 @@ def known(call_id: str, *, touched: float = 0.0, stage: Stage = Stage.TALKING) -
 def look(
     *seen: LiveCall, calls: tuple[Call, ...] = (), holds: tuple[OpenHold, ...] = (), ended: tuple[str, ...] = ()
 ) -> Plan:
-    return compare("a", seen, {call.call_id: call for call in calls}, holds, ended, asked_mono=100.0)
+    return asyncio.run(compare("a", seen, {call.call_id: call for call in calls}, holds, ended, asked_mono=100.0))
 
 
 def test_nothing_to_do_where_all_agree() -> None:
     """A live call that we know, with its hold and its deadline, is left alone."""
     assert look(live("a:1"), calls=(known("a:1"),), holds=(hold("a:1"),)) == Plan()
+
+
+async def test_calls_come_and_go_while_they_are_compared() -> None:
+    """There may be fifty thousand, and all else goes on meanwhile: who came since is not missed, nor who is gone."""
+    calls = {f"a:{number}": known(f"a:{number}") for number in range(1_000)}
+    ended: dict[str, None] = {}
+    turns = 0
+
+    async def go_on() -> None:
+        nonlocal turns
+        for turns in range(1_000):
+            del calls[f"a:{turns}"]
+            ended[f"a:{turns}"] = None
+            calls[f"a:new{turns}"] = known(f"a:new{turns}", touched=100.0)
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(go_on())
+    seen = [live(call_id) for call_id in calls if call_id != "a:999"]
+    plan = await compare("a", seen, calls, [hold("a:998"), hold("a:1")], ended, asked_mono=100.0)
+    others.cancel()
+    assert turns >= 5
+    assert plan == Plan(vanished=["a:999"])
 
 
 def test_a_live_call_nobody_knows_is_adopted_with_its_hold() -> None:
