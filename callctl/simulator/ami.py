@@ -181,7 +181,7 @@ class Session(Teller):
             more = f"Items: {count}\r\n" if items else ""
             yield f"Event: {event}Complete\r\n{echo}EventList: Complete\r\nListItems: {count}\r\n{more}\r\n"
 
-        self.tell(parts())
+        self.tell(part.encode("utf-8", "surrogateescape") for part in parts())
 
     # --- events
 

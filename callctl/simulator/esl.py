@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import Protocol, cast
 
 from callctl.simulator.esl_commands import COMMANDS
 from callctl.simulator.esl_events import Event, make_uuid, number, passes
 from callctl.simulator.faults import Faults
+from callctl.simulator.teller import WRITE_S, Teller
 
 PACKET_MAX = 10 * 1024 * 1024
-BACKLOG_MAX = 64 * 1024 * 1024
+LONG = 64 * 1024
+PART = 8 * 1024
+LIST_PARTS = 8
+"""Of a list that is told slowly."""
 STUCK_S = 2.2
 """How long a command that `Faults.mute` means keeps its listener busy."""
 GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
@@ -43,10 +47,11 @@ class Exchange(Protocol):
         """Return an event of the switch itself."""
 
 
-class Session(asyncio.Protocol):
+class Session(Teller):
     """One client's connection, mod_event_socket's listener."""
 
     def __init__(self, server: EslServer) -> None:
+        super().__init__(server)
         self.server = server
         self.authed = False
         self.running = True
@@ -57,9 +62,7 @@ class Session(asyncio.Protocol):
         self.log_level = -1
         self.follows = ""  # the uuid of `myevents`
         self.linger_s: float | None = None
-        self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        self._out: list[bytes] = []
         self._queue: list[Event] = []
         self._tick: asyncio.TimerHandle | None = None
         self._stuck = False
@@ -68,9 +71,9 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask who is there."""
-        self._transport = cast("asyncio.Transport", transport)  # what create_server gives
+        self.transport = cast("asyncio.Transport", transport)  # what create_server gives
         if self.server.cut:
-            self._transport.abort()
+            self.transport.abort()
             return
         self.server.sessions.add(self)
         if self.server.turns_away:
@@ -82,7 +85,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Forget the client."""
-        self._transport = None
+        self.lost()
         self.running = False
         if self._tick is not None:
             self._tick.cancel()
@@ -91,10 +94,10 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Cut the stream into commands."""
         self._buffer += data
-        if self.server.silent or self._stuck:
+        if self.server.silent or self._stuck or self.telling:
             return
         self._say_events()  # whatever comes wakes the listener
-        while self.running and not self._stuck and (packet := self._packet()) is not None:
+        while self.running and not self._stuck and not self.telling and (packet := self._packet()) is not None:
             self._obey(packet)
         if len(self._buffer) > PACKET_MAX:
             self.close()
@@ -125,42 +128,15 @@ class Session(asyncio.Protocol):
         del self._buffer[: end.end() + length]
         return line, headers, body.decode("utf-8", "surrogateescape")
 
-    def write(self, text: str) -> None:
-        """Queue text; everything queued in one turn of the loop leaves in one write."""
-        self.write_bytes(text.encode("utf-8", "surrogateescape"))
-
-    def write_bytes(self, data: bytes) -> None:
-        """Queue bytes as they are."""
-        if not self._out:
-            self.server.loop.call_soon(self._flush)
-        self._out.append(data)
-
     def thaw(self) -> None:
         """What was stuck on the link arrives, in both directions."""
-        self._flush()
+        self.go_on()
         self.data_received(b"")
-
-    def _flush(self) -> None:
-        if self.server.silent:
-            return
-        out, self._out = self._out, []
-        if self._transport is None:
-            return
-        self._transport.write(b"".join(out))
-        if self._transport.get_write_buffer_size() > BACKLOG_MAX:
-            self._transport.abort()
 
     def close(self, *, abruptly: bool = False) -> None:
         """Say no more; let what is queued leave first unless `abruptly`."""
         self.running = False
-        if self._transport is None:
-            return
-        if abruptly:
-            self._out.clear()
-            self._transport.abort()
-        else:
-            self._flush()
-            self._transport.close()
+        super().close(abruptly=abruptly)
 
     # --- events
 
@@ -269,7 +245,7 @@ class Session(asyncio.Protocol):
         elif word == "api":
             name, _, argument = rest.strip().partition(" ")
             said = self.server.exchange.api(name, argument)
-            self._api_says(f"-ERR {name} Command not found!\n" if said is None else said)
+            self._api_says(f"-ERR {name} Command not found!\n" if said is None else said, listed=name == "show")
         elif word == "bgapi":
             self._background(rest, lowered(headers))
         else:
@@ -284,9 +260,16 @@ class Session(asyncio.Protocol):
         """Answer a command."""
         self.write("\n".join((f"Content-Type: command/reply\nReply-Text: {text}", *more)) + "\n\n")
 
-    def _api_says(self, text: str) -> None:
+    def _api_says(self, text: str, *, listed: bool = False) -> None:
         data = (text or "-ERR no reply\n").encode("utf-8", "surrogateescape")
-        self.write_bytes(b"Content-Type: api/response\nContent-Length: %d\n\n" % len(data) + data)
+        head = b"Content-Type: api/response\nContent-Length: %d\n\n" % len(data)
+        faults = self.server.faults
+        if listed and (faults.list_pause_s or faults.list_most is not None):
+            self.tell(_parts(head + data, len(data) // LIST_PARTS + 1))
+        elif len(data) > LONG:
+            self.tell(_parts(head + data, PART))
+        else:
+            self.write_bytes(head + data)
 
     def _login(self, word: str, rest: str) -> None:
         if word != "auth":
@@ -327,6 +310,7 @@ class EslServer:
         self.port = 0
         self.cut = False  # whoever connects is thrown out at once
         self.silent = False  # the link stands, but everything on it waits
+        self.write_s = WRITE_S
         self.turns_away = False  # the access list does not know anybody
         self.events_sent = 0
         self.unknown_commands = 0
@@ -389,6 +373,10 @@ class EslServer:
         """A channel is over."""
         for session in tuple(self.sessions):
             session.gone(uuid)
+
+
+def _parts(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
 
 
 def lowered(headers: Mapping[str, str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ class Teller(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._line = line
         self._out: list[bytes] = []
-        self._told: Iterator[str] | None = None
+        self._told: Iterator[bytes] | None = None
         self._most: int | None = None
         self._afterwards: list[bytes] = []
         self._full = False
@@ -71,9 +71,9 @@ class Teller(asyncio.Protocol):
         if self._told is not None:
             self._afterwards.append(data)
         else:
-            self._queue(data)
+            self._put(data)
 
-    def tell(self, parts: Iterator[str]) -> None:
+    def tell(self, parts: Iterator[bytes]) -> None:
         """Write what may be long a few parts at a time; everything else on this session comes after it."""
         self._told, self._most = parts, self._line.faults.list_most
         self._tell_on()
@@ -90,7 +90,7 @@ class Teller(asyncio.Protocol):
         wanted = 1 if pause_s else AT_A_TIME
         parts = list(islice(self._told, wanted if self._most is None else min(wanted, self._most)))
         if parts:
-            self._queue("".join(parts).encode("utf-8", "surrogateescape"))
+            self._put(b"".join(parts))
         if self._most is not None:
             self._most -= len(parts)
             if self._most <= 0:
@@ -101,10 +101,10 @@ class Teller(asyncio.Protocol):
         self._told = None
         afterwards, self._afterwards = self._afterwards, []
         for data in afterwards:
-            self._queue(data)
+            self._put(data)
         self._line.loop.call_soon(self.data_received, b"")  # what was asked meanwhile
 
-    def _queue(self, data: bytes) -> None:
+    def _put(self, data: bytes) -> None:
         if not self._out:
             self._line.loop.call_soon(self._flush)
         self._out.append(data)
