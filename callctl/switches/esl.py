@@ -27,6 +27,8 @@ log = structlog.get_logger()
 __all__ = ["EslEvent", "EslLink", "Request"]
 
 MAX_PENDING = 20_000
+LIST_S = 30.0
+"""How long a list may take: FreeSWITCH makes all of it before it says the first word."""
 JOIN_S = 5.0
 BUSY_S = 0.05
 
@@ -60,6 +62,7 @@ class EslLink(Watchful):
         setup: Iterable[str] = (),
         ping: str = "api strmicroepoch",
         timeout_s: float = 2.0,
+        list_s: float = LIST_S,
         ping_s: float = 3.0,
         retry_s: tuple[float, float] = (0.1, 5.0),
         nudge_s: float = 0.008,
@@ -68,7 +71,7 @@ class EslLink(Watchful):
         self.port = port
         self._on_event, self._on_up, self._on_down, self._on_ping = on_event, on_up, on_down, on_ping
         self._ping, self._timeout_s, self._ping_s = checked(ping), timeout_s, ping_s
-        self._ids = ids
+        self._ids, self._list_s = ids, list_s
         self.up = False
         self._setup = [checked(command) for command in setup]
         self._hub = Hub(
@@ -165,6 +168,31 @@ class EslLink(Watchful):
         """Send and wait for the reply's text. Raises `LinkTimeout`, `LinkDown`."""
         return await self.answer(self.send(command))
 
+    async def ask_apart(self, *commands: str) -> list[str]:
+        """Ask for what may be long over a connection of its own, so that nothing else waits behind it.
+
+        FreeSWITCH does one thing after the other for a connection. Raises `LinkTimeout`, `LinkDown`, `LinkRefused`.
+        """
+        apart = EslLink(
+            self.host,
+            self.port,
+            password=self._hub.password,
+            ids=self._ids,
+            on_event=lambda _: None,
+            ping=self._ping,
+            timeout_s=self._list_s,
+        )
+        apart.counters, apart._seen = self.counters, self._seen
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await apart.connect()
+            requests = [apart.send(command) for command in commands]
+            return [await apart.answer(request) for request in requests]
+        except TimeoutError as late:
+            raise LinkTimeout(f"{self.host}:{self.port} takes no second connection in {self._timeout_s} s") from late
+        finally:
+            await apart.stop()
+
     def forget(self, request: Request) -> None:
         """Nobody waits for this answer."""
         if self._pending.pop(request.number, None) is not None:
@@ -221,8 +249,8 @@ class EslLink(Watchful):
     def _stood(self, generation: int) -> None:
         self._generation, self._failed = generation, 0
         self.up = True
-        self.counters.connects += 1
         if not self._quiet:
+            self.counters.connects += 1
             log.info("esl_up", host=self.host, port=self.port)
         if self._first is not None and not self._first.done():
             self._first.set_result(None)

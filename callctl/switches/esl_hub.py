@@ -141,7 +141,8 @@ class Frames:
             del self._buffer[: end + len(HEADERS_END)]
         if len(self._buffer) < self._length:
             return None
-        frame = Frame(self._headers, bytes(self._buffer[: self._length]))
+        with memoryview(self._buffer) as all_of_it:  # of a list of many megabytes, one copy and not two
+            frame = Frame(self._headers, bytes(all_of_it[: self._length]))
         del self._buffer[: self._length]
         self._headers, self._scanned = None, 0
         return frame

@@ -12,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 import structlog
 
@@ -35,10 +34,10 @@ from callctl.switches.base import (
 )
 from callctl.switches.esl import EslEvent, EslLink, Request
 from callctl.switches.freeswitch_calls import CallTable, TrackedCall
+from callctl.switches.freeswitch_look import Look
 from callctl.switches.link import LinkCounters
 
 log = structlog.get_logger()
-Parsed = TypeVar("Parsed")
 
 MAX_HELD = 50_000
 """Events kept while the switch is being compared; beyond it they are dropped, and it is compared once more."""
@@ -50,7 +49,6 @@ ABSOLUTE_S = 10.0
 """Ends nearer than this are told as seconds from now."""
 SLOW_S = 0.25
 """A time told later than this says too little about the switch's clock."""
-LONG_TEXT = 256 * 1024
 TONE = "tone_stream://%(300,0,800)"
 
 
@@ -74,9 +72,18 @@ class FreeSwitch:
         )
         self._tell: Callable[[SwitchEvent], None] = lambda _: None
         self._calls = CallTable()
+        self._look = Look(
+            self.name,
+            self.link,
+            self._calls,
+            arm=self._arm,
+            leave=self._leave,
+            existing=self._existing,
+            now=self._switch_now,
+            moves=lambda: self._moves,
+        )
         self._held: deque[EslEvent] = deque()
         self._dropped = False
-        self._stale: set[str] = set()
         self._moves = 0
         self.may_act: Callable[[], bool] = lambda: True
         self._ahead: timedelta | None = None
@@ -186,20 +193,7 @@ class FreeSwitch:
 
     async def live_calls(self) -> list[LiveCall]:
         """Ask what is noted and which channels live. Raises `SwitchUnavailable`."""
-        move = self._moves
-        dump, listed = self.link.send(wire.DUMP), self.link.send(wire.CHANNELS)
-        notes = await _parsed(wire.parse_dump, await self.link.answer(dump))
-        channels = await _parsed(wire.parse_channels, await self.link.answer(listed))
-        if notes.hostile:
-            self.link.count_hostile("notes that nobody should have written")
-        # The list lags behind: what it lacks is asked for by name before it counts as gone.
-        living = (notes.channels() & channels) | await self._existing(notes.channels() - channels)
-        for call in self._calls.adopt(notes, living, move=move):
-            self._arm(call)
-        calls = wire.live_calls(self.name, notes, living, self._switch_now())
-        self._calls.drop_missing({self._key(call.call_id) for call in calls})
-        self._tidy(notes, living)
-        return calls
+        return await self._look.live_calls()
 
     async def record_of(self, call_id: str) -> SwitchRecord | None:
         """Read the switch's own note. Raises `SwitchUnavailable`."""
@@ -446,13 +440,6 @@ class FreeSwitch:
                     call.leg, call.answered_at = note.leg, note.answered_at
         return call.leg
 
-    def _tidy(self, notes: wire.Notes, living: set[str]) -> None:
-        """Delete the offers of channels that were gone the last time too, and moved ends of calls without a note."""
-        gone = {f"callctl_offer/{key}" for key in notes.offers if wire.split_key(key)[0] not in living}
-        gone |= {f"callctl_until/{key}" for key in notes.until if key not in notes.legs}
-        self._leave(*(f"api hash delete/{name}" for name in sorted(gone & self._stale)))
-        self._stale = gone - self._stale
-
     # ---- memory
 
     def _id(self, key: str) -> str:
@@ -471,11 +458,6 @@ class FreeSwitch:
 
     def _unknown_call(self) -> Outcome:
         return Outcome.GONE if self._told_up else Outcome.UNKNOWN
-
-
-async def _parsed(parse: Callable[[str], Parsed], text: str) -> Parsed:
-    """Parse, a long text beside the loop: thousands of calls must not keep one waiting."""
-    return await asyncio.to_thread(parse, text) if len(text) > LONG_TEXT else parse(text)
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from callctl.pieces import in_pieces
 from callctl.switches import freeswitch_wire as wire
 from callctl.switches.base import Outcome, Refusal
 
@@ -47,6 +50,7 @@ class CallTable:
 
     def __init__(self) -> None:
         self._by_key: dict[str, TrackedCall] = {}
+        self._over: set[str] | None = None
 
     def __len__(self) -> int:
         """Return how many calls are known."""
@@ -63,28 +67,38 @@ class CallTable:
             call = self._by_key[key] = TrackedCall(key, wire.split_key(key)[0], facts)
         return call
 
-    def adopt(self, notes: wire.Notes, living: set[str], *, move: int) -> list[TrackedCall]:
-        """Remember the calls that are noted on the switch; return those whose end is news.
+    def adopt(
+        self, notes: wire.Notes, living: set[str], *, move: int, besides: Container[str]
+    ) -> Iterator[tuple[TrackedCall, bool]]:
+        """Remember the calls that are noted on the switch, but for some; yield each, and whether its end is news.
 
-        `move` is the last move of an end before the switch was asked.
+        `move` is the last move of an end before the switch was asked. Calls may come and go between two of them.
         """
         for key, (state, facts) in notes.offers.items():
-            if wire.split_key(key)[0] in living:
+            if wire.split_key(key)[0] in living and key not in besides:
                 call = self.track(key, facts)
                 if state is wire.OfferState.ADMITTED:
                     call.admitted = Outcome.DONE
-        moved = []
+                yield call, False
         for key, note in notes.legs.items():
-            if note.ended_at is None and note.leg in living:
+            if note.ended_at is None and note.leg in living and key not in besides:
                 call = self.track(key, note.facts)
                 call.admitted, call.leg, call.answered_at = Outcome.DONE, note.leg, note.answered_at
-                if call.move > move:
-                    continue
-                ends_at = notes.ends_at(key, note)
-                if ends_at != call.ends_at or (ends_at is not None and call.timer is None):
-                    moved.append(call)
-                call.ends_at, call.moved = ends_at, key in notes.until
-        return moved
+                moved = False
+                if call.move <= move:
+                    ends_at = notes.ends_at(key, note)
+                    moved = ends_at != call.ends_at or (ends_at is not None and call.timer is None)
+                    call.ends_at, call.moved = ends_at, key in notes.until
+                yield call, moved
+
+    @contextmanager
+    def looking(self) -> Iterator[set[str]]:
+        """Give the keys of the calls that end while this lasts: a list that is on its way may still show them."""
+        self._over = set()
+        try:
+            yield self._over
+        finally:
+            self._over = None
 
     def forget(self, call: TrackedCall) -> None:
         """The call is over."""
@@ -92,15 +106,18 @@ class CallTable:
             call.timer.cancel()
             call.timer = None
         self._by_key.pop(call.key, None)
+        if self._over is not None:
+            self._over.add(call.key)
 
     def forget_all(self) -> None:
         """Stop every timer."""
         for call in list(self._by_key.values()):
             self.forget(call)
 
-    def drop_missing(self, seen: set[str]) -> None:
+    async def drop_missing(self, seen: Container[str]) -> None:
         """Forget what the switch has not shown for a while, so that a lost end is not remembered for ever."""
-        for call in list(self._by_key.values()):
-            call.missed = 0 if call.key in seen else call.missed + 1
-            if call.missed >= MISSES:
-                self.forget(call)
+        async for calls in in_pieces(list(self._by_key.values())):
+            for call in calls:
+                call.missed = 0 if call.key in seen else call.missed + 1
+                if call.missed >= MISSES and self._by_key.get(call.key) is call:
+                    self.forget(call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -22,6 +22,9 @@ SETUP = (FILTER, EVENTS, ALIVE)
 TIME = "api strmicroepoch"
 DUMP = "api hash_dump db callctl"
 CHANNELS = "api show channels as json"
+
+SOME = 256 * 1024
+NEXT_ROW = '},{"uuid":"'
 
 NOTHING = "-ERR no reply"
 """What FreeSWITCH makes of an empty answer."""
@@ -247,14 +250,32 @@ def _take_note(notes: Notes, realm: str, key: str, values: list[str]) -> None:
 
 def parse_channels(text: str) -> set[str]:
     """Read the list of channels. Raises `SwitchUnavailable` for anything but a whole list, an empty answer too."""
-    try:
-        listed: Any = orjson.loads(text)
-    except ValueError as bad:
-        raise SwitchUnavailable(f"show channels: {text.strip()[:100] or 'an empty answer'}") from bad
-    rows = listed.get("rows", []) if isinstance(listed, dict) else None
-    if not isinstance(rows, list) or listed.get("row_count") != len(rows):
+    uuids, rows, count = set[str](), 0, None
+    for piece in _some_rows(text):
+        try:
+            listed: Any = orjson.loads(piece)
+        except ValueError as bad:
+            raise SwitchUnavailable(f"show channels: {text.strip()[:100] or 'an empty answer'}") from bad
+        some = listed.get("rows", []) if isinstance(listed, dict) else None
+        if not isinstance(some, list):
+            raise SwitchUnavailable("show channels: a list that is not whole")
+        rows, count = rows + len(some), listed.get("row_count", count)
+        uuids |= {row["uuid"] for row in some if isinstance(row, dict) and isinstance(row.get("uuid"), str)}
+    if count != rows:
         raise SwitchUnavailable("show channels: a list that is not whole")
-    return {row["uuid"] for row in rows if isinstance(row, dict) and isinstance(row.get("uuid"), str)}
+    return uuids
+
+
+def _some_rows(text: str) -> Iterator[str]:
+    """Cut a long list into lists of some rows: read in one go, one of megabytes would let no other thread run.
+
+    What is cut at cannot stand inside a value, where a quote is written with a backslash.
+    """
+    begin, head = 0, ""
+    while (end := text.find(NEXT_ROW, begin + SOME)) >= 0:
+        yield f"{head}{text[begin : end + 1]}]}}"
+        begin, head = end + 2, '{"rows":['
+    yield head + text[begin:]
 
 
 def hung_up_by(direction: Direction, *, name: str, disposition: str) -> str:
@@ -314,15 +335,17 @@ def deadline(limit_s: float) -> int:
     return math.ceil(limit_s) + 1
 
 
-def live_calls(switch: str, notes: Notes, channels: Iterable[str], now: datetime) -> list[LiveCall]:
-    """Return the calls that these notes are, of which the channel lives; `now` by the switch's clock."""
+def live_calls(switch: str, notes: Notes, channels: Iterable[str], now: datetime) -> Iterator[tuple[str, LiveCall]]:
+    """Yield key and call of what these notes are, of which the channel lives; `now` by the switch's clock."""
     living = set(channels)
-    calls: dict[str, LiveCall] = {}
     for key, note in notes.legs.items():
         if note.ended_at is None and note.leg in living:
             ends_at = notes.ends_at(key, note)
             left_s = None if ends_at is None else max((ends_at - now).total_seconds(), 0.001)
-            calls[key] = _live(switch, key, note.facts, waiting=False, answered_at=note.answered_at, limit_s=left_s)
+            yield (
+                key,
+                _live(switch, key, note.facts, waiting=False, answered_at=note.answered_at, limit_s=left_s),
+            )
     newest: dict[str, int] = {}
     for key in notes.offers:
         channel, number = split_key(key)
@@ -330,8 +353,8 @@ def live_calls(switch: str, notes: Notes, channels: Iterable[str], now: datetime
     for key, (state, facts) in notes.offers.items():
         channel, number = split_key(key)
         if key not in notes.legs and channel in living and number == newest[channel]:
-            calls[key] = _live(switch, key, facts, waiting=state is OfferState.OFFERED, answered_at=None, limit_s=None)
-    return list(calls.values())
+            waiting = state is OfferState.OFFERED
+            yield key, _live(switch, key, facts, waiting=waiting, answered_at=None, limit_s=None)
 
 
 def _live(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 from typing import TypeVar
 
@@ -72,6 +73,10 @@ class Lab:
     sim: SimulatedSwitch
     told: Told
     words: Words
+    hurry: Callable[[float], None]
+    """Have a list that stops in the middle given up after so many seconds."""
+    knows: Callable[[str], object]
+    """The adapter's memory of a call, by its key."""
     late_s: float = 0.1
     """How much later than asked for the switch itself, without its controller, may end a call."""
 
@@ -124,7 +129,7 @@ async def asterisk_lab() -> AsyncIterator[Lab]:
         await switch.start(told)
         try:
             await told.wait(LinkUp)
-            yield Lab(switch, sim, told, ASTERISK_WORDS)
+            yield Lab(switch, sim, told, ASTERISK_WORDS, partial(setattr, switch.link, "_timeout_s"), switch._calls.get)
         finally:
             await switch.stop()
 
@@ -145,7 +150,8 @@ async def freeswitch_lab(*, latency_s: float = 0.02) -> AsyncIterator[Lab]:
         await switch.start(told)
         try:
             await told.wait(LinkUp)
-            yield Lab(switch, sim, told, FREESWITCH_WORDS, late_s=2.0)
+            hurry = partial(setattr, switch.link, "_list_s")
+            yield Lab(switch, sim, told, FREESWITCH_WORDS, hurry, switch._calls.get, late_s=2.0)
         finally:
             await switch.stop()
 

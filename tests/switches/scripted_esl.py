@@ -58,7 +58,8 @@ class ScriptedEsl:
         self.writers[-1].transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writers.append(writer)
+        # What is said goes to the last: not to a connection made for a list beside the one that wants events.
+        self.writers.insert(-1 if self.ready.is_set() else len(self.writers), writer)
         writer.write(self.greeting)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -68,6 +69,8 @@ class ScriptedEsl:
                     continue
                 assert await reader.readuntil(b"\n") == b"\n"
                 self.got.append(line)
+                if line.startswith("event"):
+                    self.writers.sort(key=lambda one: one is writer)
                 answer = self.answered(line)
                 if answer is not None:
                     writer.write(answer)

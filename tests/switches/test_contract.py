@@ -303,6 +303,7 @@ async def test_a_question_without_an_answer_is_not_no_calls(lab: Lab, how: str) 
     if how == "error":
         lab.sim.faults.fail(lab.words.list_calls, "Permission denied")
     else:
+        lab.hurry(1.0)
         lab.sim.faults.mute(lab.words.list_calls)
     with pytest.raises(SwitchUnavailable):
         await lab.switch.live_calls()
@@ -338,6 +339,59 @@ async def test_after_a_restart_of_the_switch_no_call_lives(lab: Lab) -> None:
         assert near(record.answered_at, call.facts.answered_at)
         assert record.ended_at is None or near(record.ended_at, call.facts.ended_at)
     assert len(lab.told.of(CallOffered, waiting_id)) == 1
+
+
+# --- lists that take long
+
+
+async def test_a_list_that_comes_slowly_holds_nothing_up(lab: Lab) -> None:
+    """It may take longer than any command may: commands are answered meanwhile, and the link is not taken for dead."""
+    calls = [await lab.answered(plan(callee=f"491234{number}")) for number in range(3)]
+    lab.sim.faults.list_pause_s = 0.5
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    look = asyncio.create_task(lab.switch.live_calls())
+    await asyncio.sleep(0.7)
+    for _, call_id in calls:
+        asked_s = loop.time()
+        assert await lab.switch.set_limit(call_id, 50) is Outcome.DONE
+        assert loop.time() - asked_s < 0.5
+    assert {live.call_id for live in await look} == {call_id for _, call_id in calls}
+    assert loop.time() - began_s > 2.5
+    assert lab.told.of(LinkDown) == []
+    assert not any(call.ended for call, _ in calls)
+
+
+async def test_a_list_that_stops_in_the_middle_is_no_list(lab: Lab) -> None:
+    """It is given up, and nothing is concluded from what came of it; asked again, the switch tells all."""
+    calls = [await lab.answered(plan(callee=f"491234{number}")) for number in range(3)]
+    lab.hurry(0.4)
+    lab.sim.faults.list_most = 4
+    loop = asyncio.get_running_loop()
+    for _ in range(4):
+        began_s = loop.time()
+        with pytest.raises(SwitchUnavailable):
+            await lab.switch.live_calls()
+        assert 0.3 < loop.time() - began_s < 1.5
+    lab.sim.faults.list_most = None
+    for _, call_id in calls:
+        assert await lab.switch.set_limit(call_id, 50) is Outcome.DONE
+    assert {live.call_id for live in await lab.switch.live_calls()} == {call_id for _, call_id in calls}
+    assert lab.told.of(LinkDown) == []
+
+
+async def test_a_call_that_ends_while_the_list_comes_is_over(lab: Lab) -> None:
+    """What the list says of it is old: it is not told as living, and not learnt again."""
+    _, over_id = await lab.answered(plan(talk_s=0.9))
+    _, stays_id = await lab.answered(plan(callee="4955555"))
+    lab.sim.faults.list_pause_s = 0.3
+    look = asyncio.create_task(lab.switch.live_calls())
+    await lab.ended(over_id)
+    assert not look.done()
+    assert [live.call_id for live in await look] == [stays_id]
+    assert await lab.switch.hangup(over_id) is Outcome.GONE
+    assert lab.knows(over_id.partition(":")[2]) is None
+    assert lab.knows(stays_id.partition(":")[2]) is not None
 
 
 # --- events as they come

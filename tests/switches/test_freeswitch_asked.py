@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -118,9 +119,32 @@ async def test_a_question_without_a_whole_answer_is_not_no_calls(esl: ScriptedEs
     async with switched(esl) as (switch, _):
         esl.answers["hash_dump"] = lambda _: dump(f"callctl_offer_{A}/offered|{FACTS}")
         esl.answers[word] = lambda _: text
-        switch.link._timeout_s = 0.2
+        switch.link._list_s = 0.2
         with pytest.raises(SwitchUnavailable):
             await switch.live_calls()
+
+
+def long_list(count: int, name: str) -> str:
+    """List channels as FreeSWITCH does, with what their callers call themselves."""
+    rows = [{"uuid": f"u-{number}", "cid_name": name, "dest": "49"} for number in range(count)]
+    return json.dumps({"row_count": count, "rows": rows}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("name", ["x", '},{"uuid":"forged', '"},{"uuid":"forged', "},{", '"}]}'])
+def test_a_long_list_of_channels_is_read_in_pieces(name: str) -> None:
+    """Whatever callers call themselves: a list of megabytes is cut between channels, and nowhere else."""
+    text = long_list(10_000, name)
+    assert len(list(wire._some_rows(text))) > 1
+    assert wire.parse_channels(text) == {f"u-{number}" for number in range(10_000)}
+
+
+@pytest.mark.parametrize("spoilt", [slice(0, -2), slice(0, 400_000)])
+def test_a_long_list_that_is_not_whole_is_none(spoilt: slice) -> None:
+    """Its end is missing, or most of it, or its count is not that of its rows."""
+    text = long_list(10_000, "x")
+    for broken in (text[spoilt], text.replace('"row_count":10000', '"row_count":10001')):
+        with pytest.raises(SwitchUnavailable):
+            wire.parse_channels(broken)
 
 
 async def test_notes_that_were_forged_are_nobodys(esl: ScriptedEsl) -> None:

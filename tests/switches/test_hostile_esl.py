@@ -86,6 +86,11 @@ class Scene:
         """Let everything settle, then check that nothing was touched, neither in truth nor in what was told."""
         await asyncio.sleep(0.05)
         talking, ringing, waiting = (self.lab.id_of(call) for call in (self.talking, self.ringing, self.waiting))
+        # Lists have a connection of their own: that the link is whole again, a command shows.
+        for _ in range(60):
+            if await self.lab.switch.set_limit(talking, 60) is not Outcome.UNKNOWN:
+                break
+            await asyncio.sleep(0.1)
         assert await self.live() == {talking: False, ringing: False, waiting: True}
         told = self.lab.told
         assert told.of(CallEnded) == []

@@ -21,7 +21,7 @@ from tests.switches.labs import Told
 
 FOLDER = Path(__file__).parents[1] / "data" / "transcripts"
 _ASKS = re.compile(
-    r"api (strmicroepoch|echo|show|hash_dump|hash select|uuid_exists|status|version)|"
+    r"auth |exit\b|api (strmicroepoch|echo|show|hash_dump|hash select|uuid_exists|status|version)|"
     r"Action: (Ping|Status|CoreShowChannels|DBGet|GetVar|Command|CoreStatus|CoreSettings)\b",
     re.IGNORECASE,
 )
