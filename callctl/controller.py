@@ -191,6 +191,7 @@ class Controller:
                     self.give(known, event)
                 else:
                     self.stats.ignored_events += 1
+                    self.watch.heard_early(event)
             case LinkUp():
                 self.watch.link_up(event.switch)
             case LinkDown():

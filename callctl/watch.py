@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 SETTLE_S = 1.0
 """The end of a call that is missing from a comparison is usually on its way: it is given this long to arrive."""
 
+MOST_EARLY = 10_000
 ADOPTED_AT_ONCE = 20
 """Each is made anew from the facts of its hold."""
 
@@ -61,6 +62,8 @@ class Watch:
         self._asked: dict[str, asyncio.Event] = {name: asyncio.Event() for name in controller.switches}
         self._linked: set[str] = set()
         self._left_over: dict[str, set[str]] = {}
+        self._early: dict[str, dict[str, list[CallAnswered | CallEnded]]] = {}
+        """What is told, while a switch is compared, of calls that nobody knows yet."""
 
     def link_up(self, switch: str) -> None:
         """Compare as soon as a link stands."""
@@ -82,6 +85,12 @@ class Watch:
     def doubt(self, switch: str) -> None:
         """Ask the switch soon."""
         self._asked[switch].set()
+
+    def heard_early(self, event: CallAnswered | CallEnded) -> None:
+        """Keep what is told of an unknown call: it may be about to be adopted, from a list that is older."""
+        early = self._early.get(switch_of(event.call_id))
+        if early is not None and (event.call_id in early or len(early) < MOST_EARLY):
+            early.setdefault(event.call_id, []).append(event)
 
     async def all_compared(self, most_s: float) -> None:
         """Compare every switch whose link stands; a switch that cannot be reached is waited for no longer than this."""
@@ -118,12 +127,15 @@ class Watch:
                 if switch.name in self._linked:
                     asked.set()
                 continue
+            self._early[switch.name] = {}
             try:
                 await self.compare(switch)
             except (SwitchUnavailable, CreditUnavailable, SQLAlchemyError) as error:
                 log.warning("comparison_put_off", switch=switch.name, error=type(error).__name__)
                 await asyncio.sleep(1.0)
                 asked.set()
+            finally:
+                del self._early[switch.name]
 
     async def compare(self, switch: Switch) -> None:
         """Compare once, and do what follows. Raises `SwitchUnavailable`, `CreditUnavailable`; repeating is harmless."""
@@ -222,6 +234,8 @@ class Watch:
         its.board.changed(call.call_id)
         if answered_at:
             its.give(call, CallAnswered(call.call_id, answered_at))
+        for event in self._early.get(switch.name, {}).pop(call.call_id, ()):
+            its.give(call, event)
 
     async def _hold_promise(self, switch: Switch, call: Call, seen: LiveCall, seen_mono: float) -> bool:
         """Hold anew what a call was promised whose hold is lost: up to its limit on the switch, or else one slice.
