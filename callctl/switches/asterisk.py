@@ -50,6 +50,8 @@ SLOW_S = 0.25
 CALL_REJECTED = 21
 MAX_HUNG = 2_000
 """Hangups (and answers) remembered of channels that we may only now be learning of."""
+RESTS = 2
+"""A switch that answers too late is left alone for so many times as long as its last list took."""
 SURVIVES_S = 0.3
 """A leg that is still there so long after the channel that dialled it lives on by itself."""
 
@@ -81,7 +83,8 @@ class AsteriskSwitch:
         self._early: list[tuple[str, str]] = []
         """Answers of channels that were unknown while the switch was compared: (Uniqueid, DestUniqueid)."""
         self._told_up = False
-        self._comparing = False
+        self._comparing = self._doubts = False
+        self._rests_until_s = 0.0
 
     @property
     def counters(self) -> LinkCounters:
@@ -242,6 +245,7 @@ class AsteriskSwitch:
         self._check(self._compare(), always=True)
 
     def _on_down(self) -> None:
+        self._rests_until_s = 0.0
         if self._told_up:
             self._told_up = False
             self._tell(LinkDown(self.name))
@@ -262,6 +266,7 @@ class AsteriskSwitch:
             await work
         except SwitchUnavailable:
             # The hint is lost with the answer. If the link is down, its return compares everything anyway.
+            self._doubts = True
             if self.link.up and not self._comparing:
                 await self._compare()
         except Exception:
@@ -272,9 +277,12 @@ class AsteriskSwitch:
         if self._comparing:
             return
         self._comparing = True
+        loop, pause_s = asyncio.get_running_loop(), 0.1
         try:
-            pause_s = 0.1
             while self.link.up:
+                await asyncio.sleep(max(self._rests_until_s - loop.time(), 0.0))
+                # A hint that is lost from here on may be of a channel that the list has passed already.
+                self._doubts, began_s = False, loop.time()
                 try:
                     await self.link.ping()
                     calls = await self.live_calls()
@@ -290,7 +298,10 @@ class AsteriskSwitch:
                         self._tell(self._offer(call))
                 for uniqueid, dest in self._early:
                     self._check(self._answered(uniqueid, dest))
-                return
+                self._early.clear()
+                self._rests_until_s = loop.time() + RESTS * (loop.time() - began_s)
+                if not self._doubts:
+                    return
         finally:
             self._comparing = False
             self._early.clear()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from billing.ports import SystemClock, SystemIds
 from callctl.switches.asterisk import AsteriskSwitch
-from callctl.switches.base import CallAnswered, CallEnded, LinkUp, Outcome
+from callctl.switches.base import CallAnswered, CallEnded, CallOffered, LinkUp, Outcome
 from tests.switches.scripted_ami import Fields, listed, scripted_ami, slowly, success, until
 from tests.switches.test_asterisk_adapter import (
     ADMITTED,
@@ -51,6 +51,7 @@ def lists(scene: Scene) -> int:
     return len([action for action in scene.ami.actions("Status") if "Channel" not in action])
 
 
+C = "1795418800.300"
 RINGING = (Channel(A, ADMITTED), Channel(B, leg=LEG))
 TALKING = (Channel(A, ADMITTED, peer="PJSIP/c-1"), Channel(B, leg=LEG, answered=ANSWERED, limit="59.9"))
 
@@ -90,3 +91,17 @@ async def test_an_answer_told_before_its_channel_is_listed_is_not_lost() -> None
         scene.ami.event("DialEnd", Uniqueid=A, DestUniqueid=B, DialStatus="ANSWER")
         await until(lambda: scene.of(CallAnswered))
         assert scene.told == [LinkUp("ast1"), CallAnswered(f"ast1:{A}", ANSWERED_AT)]
+
+
+async def test_a_hint_lost_while_the_list_comes_is_found_by_another() -> None:
+    """The list may have passed its channel already: the caller that waits is offered all the same."""
+    late = Channel(C, "1|offered|outbound|100|4933")
+    async with slow_scene(*TALKING, *(Channel(f"1.{number}") for number in range(6))) as scene:
+        await until(lambda: lists(scene) == 1)
+        status = scene.ami.answers["Status"]
+        scene.ami.answers["Status"] = lambda action: None if action.get("Channel") == C else status(action)
+        scene.has(late)
+        scene.ami.event("AsyncAGIStart", Uniqueid=C)
+        await until(lambda: scene.of(CallOffered), within_s=8)
+        assert lists(scene) == 2
+        assert {getattr(event, "call_id", "") for event in scene.of(CallOffered)} == {f"ast1:{C}"}
