@@ -214,6 +214,16 @@ class FreeswitchSettings(Section):
         default=SecretStr(""), description=f"text of {LEAST_TOKEN} characters or more"
     )
     """With it this switch may post its call records to /switch/<name>/cdr; without one there is no such address."""
+    asks_here: bool = Field(default=True, description="true or false")
+    """Calls of a switch on this machine ask over a connection of their own, on a free port of loopback."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether its calls ask for themselves: those of a switch elsewhere are told of by its link alone.
+
+        A host that is gone does not refuse a connection, and a call would wait for it without an end.
+        """
+        return self.asks_here and self.host in {"127.0.0.1", "localhost", "::1"}
 
 
 class Settings(Section):

@@ -156,6 +156,10 @@ class SimulatedFreeswitch:
         command = COMMANDS.get(name.lower())
         return None if command is None else command(self, argument)
 
+    def variable(self, name: str) -> str:
+        """Return a global variable, or ""."""
+        return self.globals.get(name, "")
+
     def exists(self, uuid: str) -> bool:
         """Whether this channel lives."""
         return uuid in self.channels

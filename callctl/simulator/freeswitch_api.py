@@ -325,6 +325,16 @@ def global_getvar(switch: Switch, argument: str) -> str:
     return "".join(f"{name}={value}\n" for name, value in switch.globals.items())
 
 
+def global_setvar(switch: Switch, argument: str) -> str:
+    """Set a global variable; with a second value, only if it has that."""
+    name, value, only = (*argument.split("=", 2), "", "")[:3]
+    if not name:
+        return "-USAGE: <var>=<value> [=<value2>]\n"
+    if not only or switch.globals.get(name, "") == only:
+        switch.globals[name] = value
+    return "+OK"
+
+
 def module_exists(_switch: Switch, argument: str) -> str:
     """Say whether a module is loaded."""
     return "true" if argument in MODULES else "false"
@@ -361,6 +371,7 @@ COMMANDS: dict[str, Callable[[Switch, str], str]] = {
     "switchname": hostname,
     "echo": echo,
     "global_getvar": global_getvar,
+    "global_setvar": global_setvar,
     "module_exists": module_exists,
     "xml_locate": xml_locate,
 }

@@ -89,6 +89,9 @@ class Board(Protocol):
     def api(self, name: str, argument: str) -> str | None:
         """Carry out an api command."""
 
+    def variable(self, name: str) -> str:
+        """Return a global variable, or ""."""
+
 
 def micros(clock: Clock) -> int:
     """Return the switch's time: microseconds since the epoch, by its 20 ms clock."""

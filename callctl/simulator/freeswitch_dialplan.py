@@ -7,10 +7,12 @@ attempt, on the channel that was transferred. Everything happens in timers; ther
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from dataclasses import replace
 
 from callctl.simulator.calls import Phase, SimulatedCall
+from callctl.simulator.freeswitch_asks import ASK_AT, ASK_S, Asking
 from callctl.simulator.freeswitch_channels import (
     CANCELLED,
     CAUSE_OF_SIP,
@@ -26,6 +28,7 @@ from callctl.simulator.freeswitch_legs import Detour, Joined, hang_up
 from callctl.simulator.plans import BlindTransfer, CallFacts, CallPlan, Side, Then
 
 PARK_TIMEOUT_S = 10.0
+_CAUSE_OF_NOBODY = "NORMAL_TEMPORARY_FAILURE"
 NUMBER = re.compile(r"(\+?[0-9]{1,24})$")  # as the dialplan's: also before a last line feed, which is not taken along
 _ACCOUNT = re.compile(r"([0-9A-Za-z_.@:-]{1,100})$")
 _CALLER = re.compile(r"(\+?[0-9A-Za-z_]{1,64})$")
@@ -65,6 +68,7 @@ class Attempt:
         self.call_id = ""
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self._asking: Asking | None = None
 
     # --- callctl-out, callctl-in, callctl-transfer, callctl-offer
 
@@ -94,16 +98,42 @@ class Attempt:
         variables.update({"force_transfer_dialplan": "XML", "force_transfer_context": "callctl-transfer"})
         if self.plan.patience_s is not None:
             self._patience = self.board.loop.call_later(self.plan.patience_s, self.somebody_hangs_up, Side.CALLER)
-        self._wait()
+        where = self.board.variable("callctl_ask_at")
+        if ASK_AT.fullmatch(where):
+            self._ask(where)
+        else:
+            self._wait()
+
+    def _ask(self, where: str) -> None:
+        channel, board = self.channel, self.board
+        self._hash("insert/callctl_offer/${callctl_key}/offered|${callctl_offer}", channel)
+        told = f"{board.variable('callctl_ask_token')}:{self.call_id}".encode()
+        digest = hashlib.md5(told, usedforsecurity=False).hexdigest()
+        channel.variables["callctl_ask"] = f"{digest}|{self.call_id}|{channel.variables['callctl_offer']}"
+        board.api("sched_api", f"+{ASK_S} ask~{channel.unique_id} uuid_kill {channel.unique_id} {_CAUSE_OF_NOBODY}")
+        self.phase = Phase.WAITING
+        channel.application, channel.data = "socket", f"{where} sync full"
+        self._asking = Asking(board, channel, self._asked)
+        self._asking.begin(where)
+
+    def _asked(self) -> None:
+        """Nobody is asked any more: the answer is in the variables, if there is one."""
+        self._asking = None
+        self.board.api("sched_del", f"ask~{self.channel.unique_id}")
+        if self.channel.variables.get("callctl_admit") == self.call_id:
+            self._stop_timers()
+            self._dial()
+        else:
+            self._wait()
 
     def _wait(self) -> None:
         channel = self.channel
         channel.enter("callctl-wait", channel.variables["callctl_callee"], micros(self.board.clock))
         self.phase = Phase.WAITING
         self._hash("insert/callctl_offer/${callctl_key}/offered|${callctl_offer}", channel)
-        channel.variables["park_timeout"] = f"{PARK_TIMEOUT_S:g}:NORMAL_TEMPORARY_FAILURE"
+        channel.variables["park_timeout"] = f"{PARK_TIMEOUT_S:g}:{_CAUSE_OF_NOBODY}"
         channel.application, channel.data = "park", ""
-        self._timer = self.board.loop.call_later(PARK_TIMEOUT_S, self._end_waiting, "NORMAL_TEMPORARY_FAILURE")
+        self._timer = self.board.loop.call_later(PARK_TIMEOUT_S, self._end_waiting, _CAUSE_OF_NOBODY)
         self.board.publish("CHANNEL_PARK", channel)
 
     def _end_waiting(self, cause: str) -> None:
@@ -391,3 +421,7 @@ class Attempt:
             if timer is not None:
                 timer.cancel()
         self._timer = self._patience = None
+        if self._asking is not None:
+            self._asking.leave()
+            self._asking = None
+            self.board.api("sched_del", f"ask~{self.channel.unique_id}")

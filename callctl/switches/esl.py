@@ -70,7 +70,7 @@ class EslLink(Watchful):
         super().__init__("esl", host)
         self.port = port
         self._on_event, self._on_up, self._on_down, self._on_ping = on_event, on_up, on_down, on_ping
-        self._ping, self._timeout_s, self._ping_s = checked(ping), timeout_s, ping_s
+        self._ping, self.timeout_s, self._ping_s = checked(ping), timeout_s, ping_s
         self._ids, self._list_s = ids, list_s
         self.up = False
         self._setup = [checked(command) for command in setup]
@@ -148,13 +148,13 @@ class EslLink(Watchful):
     async def answer(self, request: Request) -> str:
         """Wait for the reply's text. Raises `LinkTimeout`, `LinkDown`."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 return await request.future
         except TimeoutError as late:
             self.counters.timeouts += 1
             self._count_anew()
             words = " ".join(request.command.split(" ")[:2])
-            raise LinkTimeout(f"{words}: no answer in {self._timeout_s} s") from late
+            raise LinkTimeout(f"{words}: no answer in {self.timeout_s} s") from late
         finally:
             self._pending.pop(request.number, None)
 
@@ -184,12 +184,12 @@ class EslLink(Watchful):
         )
         apart.counters, apart._seen = self.counters, self._seen
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 await apart.connect()
             requests = [apart.send(command) for command in commands]
             return [await apart.answer(request) for request in requests]
         except TimeoutError as late:
-            raise LinkTimeout(f"{self.host}:{self.port} takes no second connection in {self._timeout_s} s") from late
+            raise LinkTimeout(f"{self.host}:{self.port} takes no second connection in {self.timeout_s} s") from late
         finally:
             await apart.stop()
 

@@ -32,7 +32,8 @@ from callctl.switches.base import (
     SwitchUnavailable,
     ahead_of_us,
 )
-from callctl.switches.esl import EslEvent, EslLink, Request
+from callctl.switches.esl import EslEvent, EslLink
+from callctl.switches.freeswitch_asks import Ask, Asks
 from callctl.switches.freeswitch_calls import CallTable, TrackedCall
 from callctl.switches.freeswitch_look import Look
 from callctl.switches.link import LinkCounters
@@ -70,6 +71,8 @@ class FreeSwitch:
             setup=wire.SETUP,
             ping=wire.TIME,
         )
+        self._asks = Asks(ids=ids, listens=lambda: self._told_up and self.may_act(), on_ask=self._asked)
+        self._answers_asks = settings.asks
         self._tell: Callable[[SwitchEvent], None] = lambda _: None
         self._calls = CallTable()
         self._look = Look(
@@ -100,10 +103,15 @@ class FreeSwitch:
     async def start(self, tell: Callable[[SwitchEvent], None]) -> None:
         """Connect and stay connected; returns at once."""
         self._tell = tell
+        if self._answers_asks:
+            await self._asks.open()
         self.link.start()
 
     async def stop(self) -> None:
         """Disconnect; calls go on, up to the deadlines on the switch."""
+        if self._told_up:
+            await self._do(*self._asks.no_more())
+        self._asks.close()
         self._calls.forget_all()
         await self.link.stop()
         if self._comparison is not None:
@@ -125,11 +133,12 @@ class FreeSwitch:
         grant, deadline = ("none", "none") if grant_s is None else (f"{grant_s:.3f}", str(wire.deadline(grant_s)))
         ringing = f"call_timeout={ring_s};bridge_answer_timeout={ring_s}"
         variables = f"{ringing};callctl_grant={grant};callctl_deadline={deadline};callctl_admit={call.key}"
-        _, call.admitted = await self._do(
-            f"api uuid_setvar_multi {call.channel} {variables}",
-            f"api uuid_transfer {call.channel} {call.facts.callee} XML callctl-dial",
-        )
-        return call.admitted
+        told = f"api uuid_setvar_multi {call.channel} {variables}"
+        asked = await self._answer_ask(call, told)
+        if asked is None:
+            _, asked = await self._do(told, f"api uuid_transfer {call.channel} {call.facts.callee} XML callctl-dial")
+        call.admitted = asked
+        return asked
 
     async def refuse(self, call_id: str, refusal: Refusal) -> Outcome:
         """End an offer with exactly this SIP status."""
@@ -140,8 +149,23 @@ class FreeSwitch:
         if call.admitted is Outcome.DONE:
             return await self.hangup(call_id, cause=refusal.cause)
         status = f"{refusal.sip_status} {wire.REASONS.get(refusal.sip_status, 'Refused')}"
-        [outcome] = await self._do(f"api uuid_transfer {call.channel} 'respond:{status}' inline")
-        return outcome
+        told = f"api uuid_transfer {call.channel} 'respond:{status}' inline"
+        asked = await self._answer_ask(call, told)
+        return asked if asked is not None else (await self._do(told))[0]
+
+    async def _answer_ask(self, call: TrackedCall, command: str) -> Outcome | None:
+        """Answer a channel that asked for itself, and let it go on; None: it does not wait there (any more)."""
+        ask, call.ask = call.ask, None
+        if ask is None or not ask.open:
+            return None
+        try:
+            if not self.may_act():
+                return Outcome.UNKNOWN
+            return self._outcome(command, (await ask.ask(command, self.link.timeout_s)).strip())
+        except SwitchUnavailable:
+            return Outcome.UNKNOWN
+        finally:
+            ask.close()
 
     async def set_limit(self, call_id: str, left_s: float | None) -> Outcome:
         """Move the end of an answered call: a timer here for the exact time, a deadline on the switch behind it."""
@@ -193,7 +217,10 @@ class FreeSwitch:
 
     async def live_calls(self) -> list[LiveCall]:
         """Ask what is noted and which channels live. Raises `SwitchUnavailable`."""
-        return await self._look.live_calls()
+        calls = await self._look.live_calls()
+        # Each time: it may have forgotten, or another controller may have told it in the meantime.
+        self._leave(*self._asks.here())
+        return calls
 
     async def record_of(self, call_id: str) -> SwitchRecord | None:
         """Read the switch's own note. Raises `SwitchUnavailable`."""
@@ -278,6 +305,11 @@ class FreeSwitch:
                     self.link.count_unknown(event.name)
         except wire.HostileText as why:
             self.link.count_hostile(str(why), name=event.name)
+
+    def _asked(self, ask: Ask, key: str, facts: wire.Facts) -> None:
+        call = self._calls.track(key, facts)
+        call.ask = ask
+        self._offer(key, call)
 
     def _offer(self, key: str, call: TrackedCall | None) -> None:
         if call is not None:
@@ -370,17 +402,17 @@ class FreeSwitch:
         outcomes = []
         for request in requests:
             try:
-                outcomes.append(self._outcome(request, (await self.link.answer(request)).strip()))
+                outcomes.append(self._outcome(request.command, (await self.link.answer(request)).strip()))
             except SwitchUnavailable:
                 outcomes.append(Outcome.UNKNOWN)
         return outcomes
 
-    def _outcome(self, request: Request, text: str) -> Outcome:
+    def _outcome(self, command: str, text: str) -> Outcome:
         if text.startswith("+OK") or text == "true":
             return Outcome.DONE
         if text == "false" or (text.startswith("-ERR") and ("No such channel" in text or "invalid uuid" in text)):
             return Outcome.GONE
-        log.error("freeswitch_command_failed", switch=self.name, command=request.command.split(" ")[1], why=text[:200])
+        log.error("freeswitch_command_failed", switch=self.name, command=command.split(" ")[1], why=text[:200])
         return Outcome.UNKNOWN
 
     def _leave(self, *commands: str) -> None:

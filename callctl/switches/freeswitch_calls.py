@@ -11,6 +11,7 @@ from datetime import datetime
 from callctl.pieces import in_pieces
 from callctl.switches import freeswitch_wire as wire
 from callctl.switches.base import Outcome, Refusal
+from callctl.switches.freeswitch_asks import Ask
 
 MISSES = 3
 
@@ -34,6 +35,8 @@ class TrackedCall:
     refusal: Refusal | None = None
     ended_by_us: bool = False
     timer: asyncio.TimerHandle | None = None
+    ask: Ask | None = None
+    """Where its channel waits for an answer, if it asked for itself."""
     missed: int = 0
     """Comparisons with the switch in a row that did not show it."""
 
@@ -105,6 +108,9 @@ class CallTable:
         if call.timer is not None:
             call.timer.cancel()
             call.timer = None
+        if call.ask is not None:
+            call.ask.close()
+            call.ask = None
         self._by_key.pop(call.key, None)
         if self._over is not None:
             self._over.add(call.key)

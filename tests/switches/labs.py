@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -141,10 +141,10 @@ FREESWITCH_WORDS = Words(
 
 
 @asynccontextmanager
-async def freeswitch_lab(*, latency_s: float = 0.02) -> AsyncIterator[Lab]:
-    """Give a linked FreeSWITCH that looks for events as often as a real one."""
+async def freeswitch_lab(*, latency_s: float = 0.02, asks_here: bool = True) -> AsyncIterator[Lab]:
+    """Give a linked FreeSWITCH that looks for events as often as a real one; its calls ask for themselves, or park."""
     async with SimulatedFreeswitch(clock=SystemClock(), rng=Random(1), latency_s=latency_s) as sim:
-        settings = FreeswitchSettings(name="fs", host="127.0.0.1", port=sim.port, password=SecretStr(PASSWORD))
+        settings = FreeswitchSettings(name="fs", port=sim.port, password=SecretStr(PASSWORD), asks_here=asks_here)
         switch = FreeSwitch(settings, clock=SystemClock(), ids=SystemIds())
         told = Told()
         await switch.start(told)
@@ -156,7 +156,11 @@ async def freeswitch_lab(*, latency_s: float = 0.02) -> AsyncIterator[Lab]:
             await switch.stop()
 
 
-LABS = {"asterisk": asterisk_lab, "freeswitch": freeswitch_lab}
+LABS: dict[str, Callable[[], AbstractAsyncContextManager[Lab]]] = {
+    "asterisk": asterisk_lab,
+    "freeswitch": freeswitch_lab,
+    "freeswitch-parks": partial(freeswitch_lab, asks_here=False),
+}
 
 
 def plan(

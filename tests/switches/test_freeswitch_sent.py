@@ -66,10 +66,10 @@ async def test_an_admission_without_an_answer_is_looked_after(
     """Not sent a second time unless the switch says that the first did not arrive: it would dial twice."""
     async with switched(esl) as (switch, told):
         call_id = await offered(esl, told)
-        switch.link._timeout_s = 0.1
+        switch.link.timeout_s = 0.1
         esl.answers["uuid_transfer"] = lambda _: None
         assert await switch.admit(call_id, grant_s=60, ring_s=30) is Outcome.UNKNOWN
-        switch.link._timeout_s = 2.0
+        switch.link.timeout_s = 2.0
         esl.answers |= {"uuid_transfer": lambda _: "+OK", "uuid_exists": lambda _: exists}
         esl.answers["hash"] = lambda rest: state if "callctl_offer" in rest else "-ERR no reply\n"
         assert await switch.admit(call_id, grant_s=60, ring_s=30) is outcome

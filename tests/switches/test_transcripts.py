@@ -23,7 +23,9 @@ def adapter(kind: str, port: int, login: Login, *, clock: Clock, ids: Ids) -> Sw
     """Return the adapter for a switch of this kind."""
     secret = SecretStr(login.secret)
     if kind == "freeswitch":
-        return FreeSwitch(FreeswitchSettings(name="sw", port=port, password=secret), clock=clock, ids=ids)
+        return FreeSwitch(
+            FreeswitchSettings(name="sw", port=port, password=secret, asks_here=False), clock=clock, ids=ids
+        )
     settings = AsteriskSettings(name="sw", host="127.0.0.1", port=port, username=login.username, secret=secret)
     return AsteriskSwitch(settings, clock=clock, ids=ids)
 

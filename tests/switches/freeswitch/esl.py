@@ -12,7 +12,9 @@ from typing import Any
 
 LISTED_TRIES = 4
 """FreeSWITCH lists its tasks from a table that it writes some tenths of a second later."""
-HEARD = "CHANNEL_PARK CHANNEL_ANSWER CHANNEL_HANGUP_COMPLETE"
+HEARD = "CHANNEL_EXECUTE CHANNEL_ANSWER CHANNEL_HANGUP_COMPLETE"
+WAITS = frozenset({"socket", "park"})
+"""What an offer waits in: the one where it asks for itself, the other where nobody answers that."""
 
 
 @dataclass(slots=True)
@@ -31,7 +33,8 @@ class Observer:
 
     def offers(self) -> int:
         """Return how many offers to a controller were heard."""
-        return len(self.events("CHANNEL_PARK"))
+        executed = (event for event in self.events("CHANNEL_EXECUTE") if event.get("Application") in WAITS)
+        return len({event.get("variable_callctl_key") for event in executed})
 
     def ends(self, key: str) -> int:
         """Return how many channels of a call were heard to end."""

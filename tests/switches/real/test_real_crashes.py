@@ -116,3 +116,27 @@ async def test_link_cut_for_twenty_seconds_while_calls_end(own_world: World) -> 
         assert world.balance(late) == 1_000_000
         await world.settled()
         await world.stop_controller()
+
+
+async def test_controller_that_stands_still(own_world: World) -> None:
+    """One that neither answers nor dies lets nobody in: the switch itself refuses in time. Awake, it goes on."""
+    world = own_world
+    one, other = await world.customer("1"), await world.customer("1")
+    await world.start_controller()
+    process = world.controller
+    assert process is not None
+    called = number("49", Carrier.ANSWERS, target="5701")
+    began = asyncio.get_running_loop().time()
+    process.send_signal(signal.SIGSTOP)
+    try:
+        refused = await world.call(one, called, hold_ms=500, limit_s=40)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert (refused.only.final, refused.only.cause) == (503, world.lab.causes[503])
+    assert asyncio.get_running_loop().time() - began < 15
+    assert not world.carrier.dialogs(called)
+    await asyncio.sleep(2)
+    run = await world.call(other, number("49", Carrier.ANSWERS, target="5702"), hold_ms=500)
+    assert run.only.final == 200
+    assert (await world.cdr(other)).cost_micros == PER_SECOND
+    assert world.balance(one) == 1_000_000
