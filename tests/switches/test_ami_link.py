@@ -371,6 +371,31 @@ async def test_a_list_asked_apart_holds_nothing_up(ami: ScriptedAmi) -> None:
         assert (link.counters.connects, heard.ups) == (1, 1)
 
 
+def test_a_list_is_read_in_turns_with_everything_else() -> None:
+    """On production's loop, which reads one connection many times in a row if it may: others are called in between."""
+
+    async def look() -> None:
+        async with scripted_ami() as ami, linked(ami) as (link, _):
+            ami.answers["Status"] = lambda action: listed(action, *[CLEAN] * 100_000)
+            items: list[int] = [0]
+            loop = asyncio.get_running_loop()
+
+            def take(_: object) -> None:
+                items[-1] += 1
+
+            def turn() -> None:
+                items.append(0)
+                loop.call_soon(turn)
+
+            loop.call_soon(turn)
+            link._timeout_s = 10.0
+            assert (await link.ask_apart("Status", tail=TAIL, each=take)).ok
+            assert sum(items) == 100_000
+            assert max(items) < 4_000
+
+    uvloop.run(look())
+
+
 async def test_where_one_login_is_allowed_a_list_is_asked_over_it(ami: ScriptedAmi) -> None:
     """manager.conf may say allowmultiplelogin=no."""
     ami.answers["Status"] = lambda action: listed(action, CLEAN)
