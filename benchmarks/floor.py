@@ -1,8 +1,8 @@
 """The least that asking before routing can cost: a switch that stops each call, and is told to go on, no more.
 
-The dialplan has a call wait (`AGI(agi:async)`, `park`), and a client over AMI or the Event Socket sends it on at once.
-No account, no money, no variable, no deadline, no note: what a controller costs above this is what it does; what is
-below it, no controller of this kind can save.
+The dialplan has a call wait: on Asterisk in `AGI(agi:async)`, and a client over AMI sends it on at once; on FreeSWITCH
+in `socket`, where it is asked for one variable and let go. No account, no money, no variable, no deadline, no note:
+what a controller costs above this is what it does; what is below it, no controller of this kind can save.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from callctl.switches.freeswitch_asks import BACKLOG, FIRST
 from tests.switches.real.lab import Lab
 
 AMI_WAITS = b"Event: AsyncAGIStart\r\n"
 AMI_CHANNEL = re.compile(rb"\r\nUniqueid: ([0-9.]+)\r\n")
-ESL_CHANNEL = re.compile(rb'"Unique-ID":"([0-9a-f-]{36})"')
-ESL_LENGTH = re.compile(rb"Content-Length: ([0-9]+)\n")
 MOST_FRAME = 1 << 20
 
 
@@ -51,11 +50,13 @@ async def _over_ami(lab: Lab, reader: asyncio.StreamReader, writer: asyncio.Stre
 
 
 async def _over_esl(lab: Lab, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(f"auth {lab.login.secret}\n\nevent json CHANNEL_PARK\n\n".encode())
-    while True:
-        head = await reader.readuntil(b"\n\n")
-        length = ESL_LENGTH.search(head)
-        body = await reader.readexactly(int(length[1])) if length else b""
-        channel = ESL_CHANNEL.search(body)
-        if b"text/event-json" in head and channel:
-            writer.write(b"api uuid_transfer " + channel[1] + b" go XML floor-dial\n\n")
+    async def asked(calls: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+        answers.write(FIRST)
+        await calls.readuntil(b"\n\n")
+        answers.close()
+
+    async with await asyncio.start_server(asked, "127.0.0.1", backlog=BACKLOG) as server:
+        port = server.sockets[0].getsockname()[1]
+        writer.write(f"auth {lab.login.secret}\n\napi global_setvar floor_at=127.0.0.1:{port}\n\n".encode())
+        while await reader.read(MOST_FRAME):
+            pass

@@ -35,6 +35,7 @@ from tests.chaos.proxy import Line
 from tests.chaos.real import around_real
 from tests.chaos.rounds import CLOCK, Rounds, Wrong, fill, run_rounds
 
+ASKS = 0.6
 ACCOUNTS = [f"acct{number}" for number in range(12)]
 FAULTS = (
     "kill leader", "kill leader", "freeze leader", "kill standby", "kill redis", "freeze redis", "kill postgresql",
@@ -51,6 +52,7 @@ secret = "simulated"
 name = "fs"
 port = {fs}
 password = "{password}"
+asks_here = {asks}
 """
 
 
@@ -148,7 +150,9 @@ async def simulated(servers: Servers, seed: int) -> AsyncIterator[Chaos]:
         freeswitch = await stack.enter_async_context(SimulatedFreeswitch(clock=CLOCK, rng=Random(seed + 2)))
         ends = {**servers.ends(), "ast": ("127.0.0.1", asterisk.port), "fs": ("127.0.0.1", freeswitch.port)}
         lines = {name: await stack.enter_async_context(Line(name, to)) for name, to in ends.items()}
-        switches = SWITCHES.format(ast=lines["ast"].port, fs=lines["fs"].port, password=PASSWORD)
+        # Calls of the FreeSWITCH ask for themselves, past its line, or are parked and told of over it.
+        asks = "true" if Random(seed + 3).random() < ASKS else "false"
+        switches = SWITCHES.format(ast=lines["ast"].port, fs=lines["fs"].port, password=PASSWORD, asks=asks)
         house = settle_in(servers, engine, lines, switches)
         link = connect(f"redis://127.0.0.1:{servers.redis_port}/0", timeout_s=2)
         stack.push_async_callback(link.aclose)
