@@ -167,7 +167,15 @@ def make_standby(
     return Standby(
         lease,
         lambda: make_controller(
-            settings, engine, own, clock=clock, ids=ids, listener=listener, leads=lease.leads, lost=lambda: lease.taken
+            settings,
+            engine,
+            own,
+            clock=clock,
+            ids=ids,
+            listener=listener,
+            leads=lease.leads,
+            lost=lambda: lease.taken,
+            others=lambda: lease.met,
         ),
         Leftovers(engine, credit, lambda: make_journal(settings), clock),
     )
@@ -188,6 +196,7 @@ def make_controller(
     listener: Listener | None = None,
     leads: Callable[[], bool] = lambda: True,
     lost: Callable[[], bool] = lambda: False,
+    others: Callable[[], bool] = lambda: False,
 ) -> Controller:
     """Put the controller together, with the switches and the journal of the settings."""
     return Controller(
@@ -202,5 +211,6 @@ def make_controller(
         listener=listener,
         leads=leads,
         lost=lost,
+        others=others,
         pins=settings.pins,
     )

@@ -87,11 +87,13 @@ class Controller:
         listener: Listener | None = None,
         leads: Callable[[], bool] = lambda: True,
         lost: Callable[[], bool] = lambda: False,
+        others: Callable[[], bool] = lambda: False,
         pins: PinSettings = NO_PINS,
     ) -> None:
         self.switches = {switch.name: switch for switch in switches}
-        self.leads, self.lost = leads, lost
-        """Whether we may act now; and whether another controller has taken over. Neither: the lease is in doubt."""
+        self.leads, self.lost, self.others = leads, lost, others
+        """Whether we may act now; and whether another controller has taken over. Neither: the lease is in doubt. And
+        whether there is another one that waits, or has led."""
         for switch in switches:
             switch.may_act = leads
         self.engine, self.credit, self.live, self.journal = engine, credit, live, journal

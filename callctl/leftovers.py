@@ -1,7 +1,7 @@
 """What a controller that waits still has in its journal: calls that it ended while it led, or that a dead one left.
 
-They go to SQL now, and not when it leads again, which may be never. Of Redis nothing is changed: who leads ends the
-holds, and tells of the postings.
+They go to SQL now, and not when it leads again, which may be never. Until then what they cost is held: where Redis lost
+its data, by us, since whoever leads knows nothing of them. All other holds are the leader's to change.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import structlog
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from billing.cdrs import EndedCall, settle
+from billing import outbox
+from billing.cdrs import EndedCall, Settled, settle
 from billing.credit.store import CreditStore
-from billing.errors import BillingError, CreditUnavailable
+from billing.errors import BillingError, CreditUnavailable, TooLarge
+from billing.ledger import Applied
 from billing.ports import Clock, to_ms
 from billing.store import work
 from callctl.journal import Entry, Journal, JournalBroken
+from callctl.owed import LOOK_S, Owed
 from callctl.settler import shares_of
 
 log = structlog.get_logger(__name__)
@@ -44,15 +47,21 @@ class Leftovers:
         A refusal that its caller has not heard may be decided anew by who leads now: its record must not stand before
         that of a call which was let in. So nothing is written before every such offer is over, nor beside a hold.
         """
-        await asyncio.sleep(SURELY_OVER_S)
         journal = self.journal = self._open_journal()
+        owed = Owed(self._credit, self._clock)
+        write_mono = self._clock.monotonic() + SURELY_OVER_S
         try:
             waiting = {entry.ended.call_id: entry for entry in await journal.open()}
             while waiting:
-                for call_id in await self._some(journal, waiting):
-                    del waiting[call_id]
+                await owed.look(list(waiting.values()))
+                left_s = write_mono - self._clock.monotonic()
+                if left_s <= 0:
+                    for call_id in await self._some(journal, waiting):
+                        del waiting[call_id]
+                    left_s = AGAIN_S
+                    write_mono = self._clock.monotonic() + AGAIN_S
                 if waiting:
-                    await asyncio.sleep(AGAIN_S)
+                    await asyncio.sleep(min(left_s, LOOK_S))
         except JournalBroken as error:
             log.warning("leftovers_not_read", error=str(error))
         finally:
@@ -68,9 +77,11 @@ class Leftovers:
         try:
             for at in range(0, len(free), BATCH):
                 batch = [waiting[call_id].ended for call_id in free[at : at + BATCH]]
-                journal.settled(await self._written(batch))
+                written, postings = await self._written(batch)
+                await self._tell(postings)
+                journal.settled(written)
                 done += free[at : at + BATCH]
-        except DBAPIError as error:
+        except (DBAPIError, CreditUnavailable) as error:
             log.warning("leftovers_put_off", error=type(error).__name__, calls=len(free) - len(done))
         if done:
             log.info("leftovers_settled", calls=len(done))
@@ -89,16 +100,24 @@ class Leftovers:
         since_ms = await self._credit.over_since(ended.call_id)
         return hold is None and (since_ms is None or to_ms(self._clock.now()) - since_ms >= ON_ITS_WAY_S * 1000)
 
-    async def _written(self, calls: Sequence[EndedCall]) -> list[str]:
-        """Return which of them are in SQL. One that cannot be booked stays in the journal: who leads next parks it."""
+    async def _tell(self, postings: Sequence[Applied]) -> None:
+        """Tell Redis what was booked, though others may have: a hold that we made later than they told ends with it."""
         try:
-            await asyncio.to_thread(self._write, calls)
+            await outbox.apply_now(self._engine, self._credit, postings, clock=self._clock)
+        except TooLarge as error:
+            log.error("postings_not_applied", error=str(error))  # noqa: TRY400 - the sentence says it all
+
+    async def _written(self, calls: Sequence[EndedCall]) -> tuple[list[str], list[Applied]]:
+        """Return which of them are in SQL, with their postings; who leads next parks one that cannot be booked."""
+        try:
+            settled = await asyncio.to_thread(self._write, calls)
         except (BillingError, IntegrityError, DataError):
             if len(calls) == 1:
-                return []
-            return [call_id for call in calls for call_id in await self._written([call])]
-        return [call.call_id for call in calls]
+                return [], []
+            each = [await self._written([call]) for call in calls]
+            return [one for written, _ in each for one in written], [one for _, told in each for one in told]
+        return [call.call_id for call in calls], list(settled.applied)
 
-    def _write(self, calls: Sequence[EndedCall]) -> None:
+    def _write(self, calls: Sequence[EndedCall]) -> Settled:
         with work(self._engine) as session:
-            settle(session, calls, now=self._clock.now())
+            return settle(session, calls, now=self._clock.now())

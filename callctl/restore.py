@@ -26,7 +26,8 @@ log = structlog.get_logger(__name__)
 DRAIN_S = 5.0
 """How long ended calls may take to get into SQL before their costs are held instead."""
 OTHERS_S = 3.0
-"""How long the controllers of other switches, which share the store, are given to bring back their own holds."""
+"""How long others are given to bring back their own holds: the controllers of other switches, which share the store,
+and those that wait."""
 
 
 class Restorer:
@@ -63,7 +64,8 @@ class Restorer:
         Raises `CreditUnavailable` and what SQL raises; it is then done again from the start.
         """
         its = self._its
-        alone = its.catalogue is None or not its.calls
+        # Who waits holds what it ended while it led, as soon as it sees that it must.
+        alone = (its.catalogue is None or not its.calls) and not its.others()
         log.warning("credit_store_was_empty", live_calls=len(its.calls))
         # What has ended had better be in SQL: then nothing needs to hold its cost any more.
         await its.settler.drained(DRAIN_S)

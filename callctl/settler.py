@@ -125,6 +125,10 @@ class Settler:
                 page = [waiting for waiting in entries[start : start + BATCH] if self._is_waiting(waiting)]
                 await asyncio.gather(*(self._hold_one_again(waiting) for waiting in page))
 
+    def not_settled(self) -> list[Entry]:
+        """Return what is written down and has no record yet, as far as we know."""
+        return [one.entry for one in self._waiting.values() if one.journalled and not one.in_sql]
+
     async def _hold_one_again(self, waiting: Waiting) -> None:
         ended = waiting.entry.ended
         shares = shares_of(ended)

@@ -21,6 +21,7 @@ from billing.errors import CreditUnavailable
 from callctl.controller import Controller, end_tasks
 from callctl.journal import JournalBroken
 from callctl.leftovers import Leftovers
+from callctl.owed import Owed
 
 log = structlog.get_logger(__name__)
 
@@ -132,6 +133,7 @@ class Standby:
         log.info("controller_leads", switches=self.lease.switches, token=self.lease.token)
         controller = self._make()
         keeping = asyncio.get_running_loop().create_task(self._keep())
+        tasks = [keeping]
         try:
             await controller.start()
             self.controller = controller
@@ -141,6 +143,10 @@ class Standby:
                 await asyncio.wait({keeping})
                 keeping.result()
                 log.warning("leadership_lost", switches=self.lease.switches, leader=self.lease.holder)
+                # To stop takes a while, and who leads now knows nothing of what we have not brought to SQL.
+                self.lease.credit.runs.forget()  # or Redis, started again, would not be asked
+                owed = Owed(controller.credit, controller.clock).keep_looking(controller.settler.not_settled)
+                tasks.append(asyncio.get_running_loop().create_task(owed))
         except JournalBroken as error:
             log.error("journal_broken", error=str(error))  # noqa: TRY400 - the sentence says it all
             if not self._first.is_set():
@@ -148,7 +154,7 @@ class Standby:
         finally:
             self.controller = None
             await controller.stop()
-            await end_tasks([keeping])  # what it asks must not come after we have left
+            await end_tasks(tasks)  # what it asks must not come after we have left
             self.lease.credit.runs.forget()
             with contextlib.suppress(CreditUnavailable):
                 await self.lease.leave()

@@ -3,6 +3,7 @@
 -- KEYS[1] h:<call>   KEYS[2] holds   KEYS[3] ended
 --         and, under the same hash tag, the w:<wallet> and a:<account> that the hold and the arguments name
 -- ARGV[1] call id    ARGV[2] now, ms   ARGV[3] forget calls that ended before this, ms
+-- ARGV[4] "owed" where only what nobody knows anything of may be held: said by who leads no more, for what it wrote down
 --         then for each share: wallet id, account id, amount (micro-units, whole, not negative)
 -- Results "finished"; "no_hold" where there is nothing to trim and nothing owed; "too_large" where a held sum would pass
 --         2^53 - 1 (nothing is changed then, save that the call is remembered as over, so that no late hold opens it again).
@@ -10,7 +11,8 @@
 --         whose posting came first (c:<wallet>) is not held a second time; the hold goes when no share is left. More
 --         than was held is held all the same: it is owed. So is what a call costs whose hold was lost with other data,
 --         where nobody has ended it yet; a second finish finds it remembered as over and holds nothing, however late
---         it comes. Such a hold may come before its wallet: sync keeps what is held.
+--         it comes. Such a hold may come before its wallet: sync keeps what is held. With "owed" nothing is changed of a call
+--         that has a hold, or is remembered as over.
 --         Wallets that got money back are told on the channel wake.
 --         What an account's day was charged with this call (d:<wallet>) becomes what it costs, while that day lasts.
 
@@ -22,6 +24,9 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+if ARGV[4] == 'owed' and (redis.call('EXISTS', KEYS[1]) == 1 or redis.call('ZSCORE', KEYS[3], call)) then
+  return 'no_hold'
+end
 local first = redis.call('ZADD', KEYS[3], 'NX', now_ms, call) == 1
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. forget_ms, 'LIMIT', 0, 8)) do
   redis.call('ZREM', KEYS[3], old)
@@ -39,7 +44,7 @@ for wallet_id, account_id in string.gmatch(listed, '(%d+):(%d+),') do
   accounts[wallet_id] = account_id
   costs[wallet_id] = 0
 end
-for i = 4, #ARGV, 3 do
+for i = 5, #ARGV, 3 do
   local wallet_id = ARGV[i]
   if not costs[wallet_id] then
     order[#order + 1] = wallet_id

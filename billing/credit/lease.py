@@ -46,7 +46,10 @@ class Lease:
         """Who held it when we asked last."""
         self.wanted = False
         """Somebody waits to take over, or did."""
-        self._held = False
+        self._held = self._waits = False
+        self._lost_mono: float | None = None
+        """Since when we wait for the one that led to take it again: Redis has lost all that it knew."""
+        self._met_mono = -WAITED_S
         self._sure_until_mono = self._tried_mono = clock.monotonic()
         credit.on_fenced = self._lost
 
@@ -62,6 +65,11 @@ class Lease:
         """Whether it is somebody else's, as far as we know."""
         return not self._held
 
+    @property
+    def met(self) -> bool:
+        """Whether another one has led or waited lately, as far as we saw ourselves: Redis forgets it with its data."""
+        return self._clock.monotonic() - self._met_mono < WAITED_S
+
     async def seek(self) -> bool:
         """Take or keep it; False where it is another's, or was meanwhile.
 
@@ -72,12 +80,18 @@ class Lease:
             match await self._ask("keep" if self._held else "seek"):
                 case ["leads", awaited]:
                     self.holder, self.wanted = token, awaited == "1"
+                    self._waits, self._lost_mono = False, None
+                case ["lost"]:
+                    # Who led knows its calls, and has only to say so: it asks every half second.
+                    self._lost_mono = asked_mono if self._lost_mono is None else self._lost_mono
                 case [_, holder]:
-                    self.holder = str(holder)
+                    self.holder, self._waits, self._lost_mono = str(holder), True, None
                 case answer:
                     raise CreditUnavailable(f"the live credit store gave an answer nobody knows: {answer!r}")
         finally:
             self._tried_mono = self._clock.monotonic()
+        if self.holder != token or self.wanted:
+            self._met_mono = self._tried_mono
         if self.holder != token:
             self._lost()
         elif token == self.token:
@@ -100,8 +114,19 @@ class Lease:
         keys = [f"{self._base}{kind}:{switch}" for switch in self.switches for kind in KINDS]
         lives_ms, waited_ms = int(LIVES_S * 1000), int(WAITED_S * 1000)
         with answers():
-            found: list[str] = await self._script(keys=keys, args=[token or self.token, lives_ms, wants, waited_ms])
+            arguments: list[str | int] = [
+                token or self.token,
+                lives_ms,
+                wants,
+                waited_ms,
+                "1" if self._patient() else "",
+            ]
+            found: list[str] = await self._script(keys=keys, args=arguments)
         return found
+
+    def _patient(self) -> bool:
+        since_mono = self._lost_mono
+        return self._waits and (since_mono is None or self._clock.monotonic() - since_mono < LIVES_S)
 
     def _lost(self) -> None:
         """Lead no more. What was sent in this term is turned away for ever, even where we lead again later."""

@@ -162,12 +162,17 @@ class CreditStore:
         call, its hold was lost: what it costs is owed, and held. False where there is no open hold otherwise (a retry):
         no money is changed then. Either way the call cannot be held again. Raises `TooLarge`.
         """
-        answer = await self._run_fenced(
-            self._finish, self._call_keys(call_id), [*_end(call_id, now_ms), *_flat(shares)]
-        )
-        if answer == "too_large":
-            raise TooLarge(f"the cost of call {call_id!r} makes a sum of holds that cannot be kept exactly")
-        return bool(answer == "finished")
+        arguments = [*_end(call_id, now_ms), "", *_flat(shares)]
+        return _finished(call_id, await self._run_fenced(self._finish, self._call_keys(call_id), arguments))
+
+    async def owe(self, call_id: str, shares: Sequence[Share], *, now_ms: int) -> bool:
+        """Hold what a call cost that is over and written down, where its hold was lost and nobody ended it since.
+
+        Not fenced: who has led and waits says so of what it has not brought to SQL yet, and tells of the postings
+        afterwards. False, and nothing changed, where it has a hold or is known to be over. Raises `TooLarge`.
+        """
+        arguments = [*_end(call_id, now_ms), "owed", *_flat(shares), ""]
+        return _finished(call_id, await self._run(self._finish, self._call_keys(call_id), arguments))
 
     async def release(self, call_id: str, *, now_ms: int, charged: bool = False) -> bool:
         """The call is over and costs nothing. False where there is no open hold; it cannot be held again either way.
@@ -356,6 +361,13 @@ class CreditStore:
         with answers():
             return restarted or await reply(self._redis.get(self._base + "filled")) != (run_id or UNNAMED)
 
+    async def filled(self) -> str:
+        """Return which run of the server was brought up to date last; "" where the one that answers was not."""
+        run_id = await self._run_id()
+        with answers():
+            marked = str(await reply(self._redis.get(self._base + "filled")))
+        return marked if marked == (run_id or UNNAMED) else ""
+
     async def mark_filled(self) -> None:
         """Set our marker: every wallet and account of SQL is here, and the hold of every call that lives.
 
@@ -416,6 +428,8 @@ class CreditStore:
     async def _run_fenced(self, script: Any, keys: list[str], arguments: Sequence[str | int]) -> Any:
         fence = self.fence
         answer = await self._run(script, keys, [*arguments, fence])
+        if answer == "unled":
+            raise CreditUnavailable("the live credit store has lost who leads the switch of this call")
         if answer == "fenced":
             if fence == self.fence:  # else it was said in an earlier term
                 self.on_fenced()
@@ -445,6 +459,12 @@ class CreditStore:
 
 def _end(call_id: str, now_ms: int) -> list[str | int]:
     return [call_id, now_ms, now_ms - REMEMBER_ENDED_MS]
+
+
+def _finished(call_id: str, answer: object) -> bool:
+    if answer == "too_large":
+        raise TooLarge(f"the cost of call {call_id!r} makes a sum of holds that cannot be kept exactly")
+    return answer == "finished"
 
 
 def _flat(shares: Sequence[Share]) -> list[int]:

@@ -193,6 +193,28 @@ async def test_an_end_told_again_after_an_hour_is_held_until_its_posting_is(cred
     assert await credit.holds() == []
 
 
+async def test_what_is_owed_is_held_only_where_nothing_is_known_of_the_call(redis: Redis, credit: CreditStore) -> None:
+    """Said by one that leads no more: what the leader holds, or has ended, is not touched; told twice is once."""
+    await open_wallet(credit, 1, 100)
+    await hold(credit, "s:1", shares((1, 30)))  # another one has it in hand
+    await credit.finish("s:2", shares((1, 12)), now_ms=NOW_MS)  # waits for its posting
+    await credit.release("s:3", now_ms=NOW_MS)  # over
+    credit.fence = "a token of a term that is over"
+    before = await everything(redis)
+    for call_id in ("s:1", "s:2", "s:3"):
+        assert not await credit.owe(call_id, shares((1, 50)), now_ms=NOW_MS)
+    assert await everything(redis) == before
+    assert await credit.owe("s:4", shares((1, 7), (2, 0)), now_ms=NOW_MS)
+    assert not await credit.owe("s:4", shares((1, 7)), now_ms=NOW_MS)
+    assert await credit.find_hold("s:4") == OpenHold("s:4", tuple(shares((1, 7))), NOW_MS, finished=True, facts="")
+    assert await credit.wallet(1) == WalletView(1, 100, 49, 0, 0)
+    assert await credit.apply(1, 1, -7, call_id="s:4") is ApplyCode.APPLIED
+    assert await credit.wallet(1) == WalletView(1, 93, 42, 0, 1)
+    assert not await credit.owe("s:4", shares((1, 7)), now_ms=NOW_MS)
+    with pytest.raises(TooLarge):
+        await credit.owe("s:5", shares((1, LARGEST), (1, 1)), now_ms=NOW_MS)
+
+
 async def test_the_end_of_a_call_is_remembered_for_an_hour(credit: CreditStore, redis: Redis) -> None:
     """Calls that ended over an hour ago are forgotten, a bounded number at each end."""
     for n in range(20):

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from billing import accounts, outbox
 from billing.cdrs import EndedCall, list_cdrs, settle
@@ -19,7 +20,9 @@ from billing.store import reading, work
 from callctl import leftovers
 from callctl.journal import Entry, Journal
 from callctl.leftovers import Leftovers
+from callctl.settler import Settler
 from tests.integration.test_controller import CLOCK, House, decided, house, server
+from tests.integration.test_lost_holds import away
 from tests.integration.test_standby import leading, pair
 
 __all__ = ["house", "server"]
@@ -77,6 +80,48 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftovers, "ON_ITS_WAY_S", 0.2)
 
 
+@pytest.mark.parametrize("ends", ["before it waits", "while it stops"])
+async def test_what_a_waiting_controller_is_owed_is_held_when_redis_is_lost(
+    house: House, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """SQL cannot be written, and who leads never heard of the call: the next one is refused, and the first is paid."""
+    monkeypatch.setattr(leftovers, "SURELY_OVER_S", 30.0 if ends == "while it stops" else 4.0)
+    customer = house.account("100", "0.60")
+    prefix = house.journal_path.parent.name
+    async with pair(house) as (first, second):
+        await leading(first)
+        call = await decided(house.switch.offer(1, "100", "33123"))
+        house.switch.answer(call)
+        await asyncio.sleep(0.6)
+        with monkeypatch.context() as patch:
+            for whose in (Settler, Leftovers):
+                away(patch, whose, "_write", OperationalError("INSERT", {}, Exception("the store is full")))
+            house.switch.end(call)
+            await asyncio.sleep(0.2)
+            await house.redis.delete(f"{{{prefix}}}:lease:fake")  # as if it had been frozen
+            assert await second.lease.seek()
+            if ends == "before it waits":
+                await until(lambda: first.settling)
+                await leading(second)
+            else:
+                await until(lambda: first.lease.taken)
+            async for key in house.redis.scan_iter(match=f"{{{prefix}}}*"):
+                await house.redis.delete(key)
+            lost_mono = CLOCK.monotonic()
+            await until(lambda: second.controller is not None and not second.controller.ready)
+            await leading(second, 10.0)
+            assert CLOCK.monotonic() - lost_mono > 2.0  # it does not know that there is anything to wait for
+            next_one = await decided(house.switch.offer(2, "100", "33123"))
+            assert next_one.refused
+            assert next_one.refused.code == "no_money"
+        if ends == "while it stops":
+            await second.stop()  # who waited leads again, and settles it
+        assert (await house.record(call)).cost_micros == 600_000
+        await house.record(next_one)
+        assert await house.balance(customer) == 0
+        await house.audit()
+
+
 def of(house: House) -> Leftovers:
     return Leftovers(house.engine, house.credit, lambda: Journal(house.journal_path), CLOCK)
 
@@ -84,11 +129,9 @@ def of(house: House) -> Leftovers:
 async def test_who_waits_brings_its_journal_to_sql(house: House) -> None:
     """A killed leader that comes back second does not keep its refusals until it leads again, and still can lead."""
     account = house.account("100", "5")
-    await written_down(house, [refused("fake:7", account), refused("fake:8", account)])
     first_journal = house.journal_path
-    house.journal_path = first_journal.with_name("another.db")
-    async with pair(house) as (first, second):
-        house.journal_path = first_journal  # at once: who waits opens it soon
+    await written_down(house, [refused("fake:7", account), refused("fake:8", account)])
+    async with pair(house, journals=(first_journal.with_name("another.db"), first_journal)) as (first, second):
         await leading(first)
         await until_recorded(house, "fake:7", "fake:8")
         assert {cdr.disposition for cdr in records(house).values()} == {"refused"}
@@ -105,7 +148,7 @@ async def test_who_waits_brings_its_journal_to_sql(house: House) -> None:
 
 
 async def until(what: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(8):
         while not what():  # noqa: ASYNC110 - another task does it
             await asyncio.sleep(0.02)
 

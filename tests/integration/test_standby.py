@@ -122,6 +122,49 @@ async def test_that_somebody_waited_is_remembered_while_it_is_away(redis: Any) -
     assert first.leads()
 
 
+async def test_who_led_is_let_go_first_where_redis_has_lost_everything(redis: Any) -> None:
+    """It knows its calls and what they owe. One that is gone is not waited for longer than a lease lasts."""
+    clock = SlowClock()
+    first, second = lease_of(redis, "one"), lease_of(redis, "two", clock=clock)
+    assert await first.seek()
+    assert not await second.seek()
+    await redis.flushall()
+    assert not await second.seek()
+    assert await redis.keys("*") == []
+    assert await first.seek()
+    assert (first.token, first.met, second.met) == ("one", False, True)
+    assert not await second.seek()
+    assert await first.seek()
+    await redis.flushall()
+    assert (await first.seek(), first.wanted, first.met) == (True, False, True)  # what it saw itself it still knows
+    assert not await second.seek()
+    await redis.flushall()
+    assert not await second.seek()
+    clock.asleep_s += LIVES_S + 0.1
+    assert await second.seek()
+    assert not await first.seek()
+
+
+async def test_a_leader_whose_lease_was_lost_with_other_data_leads_on(redis: Any) -> None:
+    """Nobody is known to lead: nothing is held for it until it has said so again, and it does not step down."""
+    lease = lease_of(redis, "one")
+    await lease.seek()
+    await redis.flushall()
+    await open_wallet(CreditStore(redis), 1, 100)
+    now_ms = to_ms(CLOCK.now())
+
+    async def hold() -> object:
+        return await lease.credit.hold("fake:1", shares((1, 40)), now_ms=now_ms, deadline_ms=now_ms + 9000, facts="{}")
+
+    with pytest.raises(CreditUnavailable):
+        await hold()
+    assert await lease.credit.holds() == []
+    assert lease.leads()
+    assert await lease.seek()
+    assert await hold() == Held()
+    assert lease.token == "one"
+
+
 async def test_a_store_that_is_away_does_not_end_who_is_alone(tmp_path: Path) -> None:
     """Nobody can take over without it: hanging up and refusing go on."""
     clock = SlowClock()
@@ -181,28 +224,34 @@ def test_a_token_tells_whether_its_process_is_gone() -> None:
 
 
 @asynccontextmanager
-async def pair(house: House, clocks: tuple[SystemClock, SystemClock] = (CLOCK, CLOCK)) -> AsyncIterator[list[Standby]]:
-    """Two machines; the first one started leads."""
+async def pair(
+    house: House,
+    clocks: tuple[SystemClock, SystemClock] = (CLOCK, CLOCK),
+    journals: tuple[Path, Path] | None = None,
+) -> AsyncIterator[list[Standby]]:
+    """Two machines; the first one started leads. `journals`: of each its own, or else the house's for both."""
     made: list[Standby] = []
     prefix = house.journal_path.parent.name
     for number, clock in enumerate(clocks):
+        path = journals[number] if journals else house.journal_path
         lease = lease_of(house.redis, f"machine {number}", clock=clock, prefix=prefix)
 
-        def make(lease: Lease = lease, clock: SystemClock = clock) -> Controller:
+        def make(lease: Lease = lease, clock: SystemClock = clock, path: Path = path) -> Controller:
             return Controller(
                 [Line(house.switch)],
                 house.engine,
                 lease.credit,
                 LiveCalls(house.redis, prefix=prefix),
-                Journal(house.journal_path),
+                Journal(path),
                 house.settings,
                 clock=clock,
                 ids=SystemIds(),
                 leads=lease.leads,
                 lost=lambda lease=lease: lease.taken,  # type: ignore[misc] # each its own
+                others=lambda lease=lease: lease.met,  # type: ignore[misc]
             )
 
-        left = Leftovers(house.engine, lease.credit, lambda: Journal(house.journal_path), clock)
+        left = Leftovers(house.engine, lease.credit, lambda path=path: Journal(path), clock)  # type: ignore[misc]
         made.append(Standby(lease, make, left))
     for one in made:
         await one.start()

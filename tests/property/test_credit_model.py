@@ -163,6 +163,10 @@ class Model:
             del self.holds[call_id]
         return bool(hold.amounts) or not owed
 
+    def owe(self, call_id: str, costs: list[Share]) -> bool | None:
+        """Hold what is owed where nothing is known of the call."""
+        return False if call_id in self.ended or call_id in self.holds else self.finish(call_id, costs)
+
     def release(self, call_id: str) -> bool:
         """Give all back."""
         self.ended.add(call_id)
@@ -299,6 +303,17 @@ class CreditMachine(RuleBasedStateMachine):
             expected = self.model.finish(call_id, as_shares(pairs))
             try:
                 answer: bool | None = self.run(self.credit.finish(call_id, as_shares(pairs), now_ms=NOW_MS))
+            except TooLarge:
+                answer = None
+            assert answer == expected
+
+    @rule(call_id=calls, pairs=share_lists)
+    def owe(self, call_id: str, pairs: list[tuple[int, int]]) -> None:
+        """Hold what a call cost whose hold was lost, told twice."""
+        for _ in range(2):
+            expected = self.model.owe(call_id, as_shares(pairs))
+            try:
+                answer: bool | None = self.run(self.credit.owe(call_id, as_shares(pairs), now_ms=NOW_MS))
             except TooLarge:
                 answer = None
             assert answer == expected

@@ -56,6 +56,8 @@ class Auditor:
     """A connection of its own to the SQL store."""
     deaths_s: list[float] = field(default_factory=list)
     """When a controller died, froze, woke or was stopped: what only it knew may be gone."""
+    ended_s: list[float] = field(default_factory=list)
+    """When a controller ended for good: what only it knew, and had not written down, is gone."""
     both: set[str] = field(default_factory=set)
     """Calls about which two controllers decided, the one of them without knowing of the other."""
     lost: set[str] = field(default_factory=set)
@@ -85,6 +87,11 @@ class Auditor:
     def nobody_sure(self) -> None:
         """Note that a controller died, froze, woke or was stopped."""
         self.deaths_s.append(self.now_s())
+
+    def one_less(self) -> None:
+        """Note that a controller is gone for good."""
+        self.nobody_sure()
+        self.ended_s.append(self.now_s())
 
     # -- at every step -------------------------------------------------------------------------------------------------
 
@@ -406,7 +413,7 @@ class Auditor:
             )
 
     def _died_since(self, at_s: float) -> bool:
-        return any(death_s >= at_s for death_s in self.deaths_s)
+        return any(ended_s >= at_s for ended_s in self.ended_s)
 
     def _graced(self) -> bool:
         """Return whether calls may have run on unpaid: nobody was there or Redis was slow, and there is a grace."""

@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,8 @@ from tests.simulation.options import draw
 from tests.simulation.world import Outcome, simulate
 
 MOST_SEEDS = 20
+WAITING = range(29, 29 + 40 * MOST_SEEDS, 40)
+"""Seeds of the theme that comes once in forty."""
 CANARY = "availability not checked"
 
 
@@ -38,6 +40,7 @@ class Bug:
     new: str
     more: tuple[Bug, ...] = ()
     """Other places that must be broken with it: each would be enough to mend it."""
+    seeds: Sequence[int] = range(MOST_SEEDS)
 
 
 BUGS = (
@@ -204,7 +207,7 @@ BUGS = (
         "left_s",
     ),
     Bug("estimate beyond what the switch heard", "callctl.recovery:end_of_vanished", "call.told_s or", "0 or"),
-    Bug("fence not checked", "fence.lua", "redis.call('GET', base .. 'leader:' .. switch) ~= token", "false"),
+    Bug("fence not checked", "fence.lua", "leader ~= token", "false"),
     Bug("lease taken from who has it", "lease.lua", "holder and holder ~= token", "false"),
     Bug("lease extended after it was lost", "lease.lua", "wants == 'keep' and last and last ~= token", "false"),
     Bug("woken leader acts", "billing.credit.lease:Lease.leads", "now < self._sure_until_mono or", "True or"),
@@ -216,6 +219,9 @@ BUGS = (
         "if True:",
     ),
     Bug("extension forgets its facts", "callctl.controller:Controller._hold", "facts = call.facts()", 'facts = "{}"'),
+    Bug("who waits holds nothing", "callctl.owed:Owed.look", "if run and run == self._run", "if True", seeds=WAITING),
+    Bug("a lost lease is taken at once", "lease.lua", "if patient and", "if false and", seeds=WAITING),
+    Bug("a leader nobody knows steps down", "fence.lua", "leader and 'fenced' or 'unled'", "'fenced'", seeds=WAITING),
 )
 """Not here, since nothing can be seen of them in this world:
 
@@ -228,6 +234,8 @@ BUGS = (
   Only an account whose credit is lowered between the loss and its mending would tell.
 - A finished hold that outlives the record of another controller: since a lease is for one term and who waited is
   remembered two act on one call only where the standby is first started while the leader is cut off.
+- A leader without calls that waits for nobody after a loss: who waits needs half a second at most to hold what it is
+  owed, and hardly a call comes in that time (`tests/integration/test_leftovers.py`).
 - A lease sought again by a controller that lost it: whoever asks to keep it is told first that another one led."""
 
 
@@ -275,18 +283,18 @@ def _users(good: Any, name: str) -> list[Any]:
     return [one for key, one in list(sys.modules.items()) if key.startswith(ours) and vars(one).get(name) is good]
 
 
-def seeds_until_caught(bug: Bug, folder: Folder, most: int = MOST_SEEDS) -> tuple[int, Outcome | None]:
+def seeds_until_caught(bug: Bug, folder: Folder) -> tuple[int, Outcome | None]:
     """Return how many seeds it took, and what the last came to; None where none caught it."""
     with ExitStack() as also:
         mutate = also.enter_context(broken_by(bug))
         for other in bug.more:
             also.enter_context(broken_by(other))
-        for number in range(most):
-            outcome = simulate(draw(number), folder, mutate=mutate)
+        for took, seed in enumerate(bug.seeds, 1):
+            outcome = simulate(draw(seed), folder, mutate=mutate)
             gc.collect()
             if outcome.broken:
-                return number + 1, outcome
-    return most, None
+                return took, outcome
+    return len(bug.seeds), None
 
 
 _FOLDERS: list[Folder] = []
@@ -318,17 +326,19 @@ def main(arguments: list[str] | None = None) -> int:
     with multiprocessing.get_context("spawn").Pool(min(given.workers, len(wanted)) or 1) as pool:
         for number, took, outcome in pool.imap(_try, wanted):
             missed += outcome is None
-            sys.stdout.write(_line_of(BUGS[number].name, took, outcome, table=given.table))
+            sys.stdout.write(_line_of(BUGS[number], took, outcome, table=given.table))
             sys.stdout.flush()
     sys.stdout.write(f"{len(wanted) - missed} of {len(wanted)} bugs were caught within {MOST_SEEDS} seeds\n")
     return 1 if missed else 0
 
 
-def _line_of(name: str, took: int, outcome: Outcome | None, *, table: bool) -> str:
+def _line_of(bug: Bug, took: int, outcome: Outcome | None, *, table: bool) -> str:
     if table:
-        return f"| {name} | {took if outcome else 'not caught'} | {outcome.broken if outcome else ''} |\n"
-    caught = f"caught by seed {took - 1:2}: {outcome.broken}: {outcome.what[:90]}" if outcome else "NOT CAUGHT"
-    return f"{name:40} {took:2} seeds, {caught}\n"
+        return f"| {bug.name} | {took if outcome else 'not caught'} | {outcome.broken if outcome else ''} |\n"
+    caught = (
+        f"caught by seed {bug.seeds[took - 1]:2}: {outcome.broken}: {outcome.what[:80]}" if outcome else "NOT CAUGHT"
+    )
+    return f"{bug.name:40} {took:2} seeds, {caught}\n"
 
 
 if __name__ == "__main__":

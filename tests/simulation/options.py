@@ -162,7 +162,7 @@ def draw(seed: int) -> Options:
         grace_s=rng.choice([0.0, 0.0, 6.0]) if "grace" not in theme else 6.0,
         resync_s=resync_s,
         talk_s=slice_s
-        * (0.5 if {"late", "died"} & set(theme) else rng.choice([0.5, 1.5, 3.0, 5.0]) if not long else 5.0),
+        * (0.5 if {"late", "died", "waiting"} & set(theme) else rng.choice([0.5, 1.5, 3.0, 5.0]) if not long else 5.0),
         limit_late_s=rng.choice([0.0, 0.05, 0.4]),
         top_ups=rng.choice([0, 2, 6, 15]) if "top_ups" not in theme else 25,
         hangups=rng.choice([0, 0, 2, 8]) if "hangups" not in theme else 40,
@@ -205,7 +205,7 @@ def _rate(rng: Random, theme: tuple[str, ...]) -> Rate:
 def _accounts(rng: Random, rates: tuple[Rate, Rate], slice_s: int, theme: tuple[str, ...]) -> tuple[AccountPlan, ...]:
     moneys = [0, 0.4, 1, 2.5, 7, 60, 400, 400] if "tight" not in theme else [4, 7, 12]
     if {"two", "hangups", "died"} & set(theme):
-        moneys = [7, 60, 400]
+        moneys = [7, 60, 400] if "waiting" not in theme else [4, 7]
     elif {"adopted", "forgotten", "late", "untold"} & set(theme):
         moneys = [400]
     most_calls: list[int | None] = [None, None, 1, 3] if "refused" not in theme else [1, 2]
@@ -273,8 +273,11 @@ THEMES: tuple[tuple[str, ...], ...] = (
 A word is the name of a fault, or one of these. tight: little money; lost: Redis goes back to less than it had; two: two
 controllers; adopted: who takes over must renew at once; died: a death while SQL is away; forgotten: a refusal that the
 switch did not hear, then a death; late: few channels, short calls, impatient callers; untold: calls end with a switch
-that has not heard of their limit; chained: three resellers, whose wallets are asked one after the other.
+that has not heard of their limit; chained: three resellers, whose wallets are asked one after the other; waiting: who
+led has calls in its journal that SQL cannot take, waits, and then Redis loses everything.
 """
+WAITING = ("two", "waiting", "tight")
+"""Takes every second turn of another theme: what seeds meant before goes on to mean it."""
 PLAIN = {"tight", "adopted", "untold", "chained"}
 """Themes in which the rate alone says what a call costs, and nothing but money limits it."""
 WILD = ("everything", "messages")
@@ -282,7 +285,7 @@ WILD = ("everything", "messages")
 
 def theme_of(seed: int) -> tuple[str, ...]:
     """Return what surely comes in a seed."""
-    return THEMES[seed % len(THEMES)]
+    return WAITING if seed % 40 == 29 else THEMES[seed % len(THEMES)]
 
 
 def _faults(rng: Random, over_s: float, theme: tuple[str, ...]) -> Faults:
@@ -315,8 +318,11 @@ def _faults(rng: Random, over_s: float, theme: tuple[str, ...]) -> Faults:
         journal_broken = sql_down if "journal_broken" in theme else ()
         deaths = tuple((at + 10.0, 2.0) for at, _ in sql_down)
     emptied = tuple(at for at, _ in moments("redis_emptied", 0.12, 1.0))
+    taken_over = (rng.uniform(8.0, 14.0), rng.uniform(50.0, 56.0)) if "waiting" in theme else ()
+    if "waiting" in theme:
+        emptied = tuple(at + rng.uniform(8.0, 20.0) for at in taken_over)
     if "lost while dead" in theme:
-        emptied = tuple(at + rng.uniform(0.0, for_s) for at, for_s in deaths[:1])
+        emptied = tuple(min(at + rng.uniform(0.0, for_s), over_s) for at, for_s in deaths[:1])
     how = rng.choice(["rewound", "rewound", "failover", "emptied"]) if "lost" in theme else ""
     how = "emptied" if "sql_full" in theme else how
     if how == "emptied":
@@ -340,12 +346,14 @@ def _faults(rng: Random, over_s: float, theme: tuple[str, ...]) -> Faults:
         sql_unknown=chance("sql_unknown", 0.15),
         sql_slow_s=rng.choice([0.001, 0.02, 0.3]),
         sql_down=sql_down if "lost" not in theme or "sql_full" in theme else _around(emptied, rewound, failovers, 9.0),
-        sql_full=_around(emptied, rewound, failovers, 25.0) if "sql_full" in theme else (),
+        sql_full=_around(emptied, rewound, failovers, 25.0)
+        if "sql_full" in theme
+        else tuple((at - 3.0, 28.0) for at in taken_over),
         journal_broken=journal_broken,
         deaths=deaths,
         deaths_after=_deaths_after(rng, theme),
         stops=moments("stops", 0.15, 4.0),
-        freezes=moments("freezes", 0.2, 9.0),
+        freezes=moments("freezes", 0.2, 9.0) if not taken_over else tuple((at, 5.0) for at in taken_over),
         cut_off=moments("cut_off", 0.0, 12.0),
         away=tuple(at for at, _ in moments("away", 0.0, 1.0))[:1]
         if "doubts" not in theme

@@ -113,6 +113,7 @@ class Process:
             ids=world.ids,
             leads=lease.leads if lease else lambda: True,
             lost=(lambda: lease.taken) if lease else lambda: False,
+            others=(lambda: lease.met) if lease else lambda: False,
         )
         self.links.append(link)
         self._made.append(controller)
@@ -140,7 +141,7 @@ class Process:
             link.disconnect()
         self.let_go()
         self.alive, self.links = False, []
-        self.world.auditor.nobody_sure()
+        self.world.auditor.one_less()
 
     def freeze(self) -> None:
         """Let it do nothing, as SIGSTOP would."""
