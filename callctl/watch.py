@@ -21,7 +21,7 @@ from billing.credit.store import HoldCode, NotHeld, OpenHold
 from billing.errors import CreditUnavailable
 from billing.ports import to_ms
 from billing.store import reading
-from callctl import recovery
+from callctl import recovery, refusals
 from callctl.admission import Refused, decide, dialled
 from callctl.call import Call, Stage
 from callctl.news import NewsKind
@@ -185,7 +185,7 @@ class Watch:
             its.tell(CallOffered(seen.call_id, now, seen.direction, seen.account_code, seen.caller, seen.callee))
         for call_id in plan.readmit:
             if call := its.calls.get(call_id):
-                await switch.admit(call_id, grant_s=call.granted_s, ring_s=its.policy.ring_s)
+                await self._readmit(switch, call)
         for call_id, at in plan.answered:
             its.tell(CallAnswered(call_id, at))
         async for some in in_pieces(plan.adopt, ADOPTED_AT_ONCE):
@@ -200,6 +200,18 @@ class Watch:
             # Just ended, or its end was forged or misread: nobody pays for it any more, so it must not live.
             log.warning("settled_call_lives", call_id=call_id)
             await switch.hangup(call_id)
+
+    async def _readmit(self, switch: Switch, call: Call) -> None:
+        """Let a call in again whose admission was not heard, for what is left of the time that its hold was made for.
+
+        Answered later, it might cost more than is held; a call whose time is over is refused.
+        """
+        its = self._its
+        left_s = its.policy.ring_s - (its.now_on(switch.name) - call.offered_at).total_seconds()
+        if left_s >= 1:
+            await switch.admit(call.call_id, grant_s=call.granted_s, ring_s=int(left_s))
+        else:
+            await switch.refuse(call.call_id, refusals.UNAVAILABLE)
 
     async def _tell_limits_again(self, switch: Switch) -> None:
         for call_id in [call_id for call_id in self.untold if switch_of(call_id) == switch.name]:

@@ -30,6 +30,7 @@ class FakeCall:
 
     offer: CallOffered
     grant_s: float | None = None
+    ring_s: int = 0
     admitted: bool = False
     refused: Refusal | None = None
     answered_at: datetime | None = None
@@ -115,11 +116,11 @@ class FakeSwitch:
         call = self.calls.get(call_id)
         return Outcome.GONE if call is None or call.ended_at else call
 
-    async def admit(self, call_id: str, *, grant_s: float | None, ring_s: int) -> Outcome:  # noqa: ARG002
+    async def admit(self, call_id: str, *, grant_s: float | None, ring_s: int) -> Outcome:
         call = self._asked("admit", call_id)
         if isinstance(call, Outcome):
             return call
-        call.grant_s, call.admitted = grant_s, True
+        call.grant_s, call.ring_s, call.admitted = grant_s, ring_s, True
         call.decided.set()
         return Outcome.DONE
 

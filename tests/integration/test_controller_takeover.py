@@ -1,4 +1,4 @@
-"""A controller that adopts calls while they go on: what it is told of them meanwhile counts."""
+"""What a comparison with the switch does while calls go on: adopting them, and letting them in once more."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 
 from billing.credit.embedded import EmbeddedServer
 from billing.settings import ControlSettings
-from callctl.switches.base import LiveCall
+from callctl.switches.base import LiveCall, Outcome
 from tests.fakes import FakeSwitch
 from tests.integration.test_controller import House, build, decided, server
 
 __all__ = ["server"]
+
+EURO = 1_000_000
 
 
 @pytest.fixture
@@ -67,4 +69,45 @@ async def test_an_answer_told_while_a_call_is_being_adopted_is_heard(house: Hous
     assert adopted.answered_at == call.answered_at
     house.switch.end(call)
     await house.record(call)
+    await house.audit()
+
+
+def unheard(switch: FakeSwitch, for_s: float) -> None:
+    """Have the switch hear of no admission for a while."""
+    heard, deaf_until = switch.admit, asyncio.get_running_loop().time() + for_s
+
+    async def admit(call_id: str, *, grant_s: float | None, ring_s: int) -> Outcome:
+        if asyncio.get_running_loop().time() < deaf_until:
+            return Outcome.UNKNOWN
+        return await heard(call_id, grant_s=grant_s, ring_s=ring_s)
+
+    switch.admit = admit  # type: ignore[method-assign]
+
+
+async def test_a_call_that_is_let_in_once_more_rings_for_what_is_left(house: House) -> None:
+    """What is held pays for an answer within the time it may ring, from its offer on; not for a later one."""
+    house.account("100", "5")
+    house.settings = ControlSettings(slice_s=60, ring_s=5, resync_s=1.0)
+    await house.begin()
+    unheard(house.switch, 1.5)
+    call = await decided(house.switch.offer(1, "100", "4930"))
+    assert call.admitted
+    assert 1 <= call.ring_s <= 3
+    house.switch.end(call, dial_status="no_answer")
+    await house.record(call)
+    await house.audit()
+
+
+async def test_a_call_whose_time_to_ring_is_over_is_refused(house: House) -> None:
+    """Its switch never heard that it was let in: it is not let in late, and nothing stays held."""
+    customer = house.account("100", "5")
+    house.settings = ControlSettings(slice_s=60, ring_s=2, resync_s=1.0)
+    await house.begin()
+    unheard(house.switch, 20)
+    call = house.switch.offer(1, "100", "4930")
+    async with asyncio.timeout(8):
+        await call.decided.wait()
+    assert (call.admitted, call.refused and call.refused.sip_status) == (False, 503)
+    assert (await house.record(call)).cost_micros == 0
+    assert await house.balance(customer) == 5 * EURO
     await house.audit()
