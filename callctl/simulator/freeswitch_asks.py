@@ -44,6 +44,10 @@ class Asking(asyncio.Protocol):
         if self._transport is not None:
             self.board.loop.call_soon(self._transport.close)
 
+    def then(self, goes_on: Callable[[], None]) -> None:
+        """Where the channel was sent it goes when this is over: `socket` does not look whether it is wanted."""
+        self._over = goes_on
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say nothing: the other side begins."""
         self._transport = cast("asyncio.Transport", transport)

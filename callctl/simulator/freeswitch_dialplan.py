@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from callctl.simulator.calls import Phase, SimulatedCall
 from callctl.simulator.freeswitch_asks import ASK_AT, ASK_S, Asking
@@ -113,13 +115,16 @@ class Attempt:
         board.api("sched_api", f"+{ASK_S} ask~{channel.unique_id} uuid_kill {channel.unique_id} {_CAUSE_OF_NOBODY}")
         self.phase = Phase.WAITING
         channel.application, channel.data = "socket", f"{where} sync full"
-        self._asking = Asking(board, channel, self._asked)
+        self._asking = Asking(board, channel, partial(self._after_asking, self._asked))
         self._asking.begin(where)
+
+    def _after_asking(self, goes_on: Callable[[], None]) -> None:
+        self._asking = None
+        self.board.api("sched_del", f"ask~{self.channel.unique_id}")
+        goes_on()
 
     def _asked(self) -> None:
         """Nobody is asked any more: the answer is in the variables, if there is one."""
-        self._asking = None
-        self.board.api("sched_del", f"ask~{self.channel.unique_id}")
         if self.channel.variables.get("callctl_admit") == self.call_id:
             self._stop_timers()
             self._dial()
@@ -147,6 +152,9 @@ class Attempt:
     def transferred(self, channel: Channel, destination: str, context: str) -> None:
         """Leave what the channel was doing and go on elsewhere."""
         if self.phase is Phase.OVER:
+            return
+        if self._asking is not None:
+            self._asking.then(partial(self._after_asking, partial(self.transferred, channel, destination, context)))
             return
         if channel is self.leg:
             self._transfer_leg(destination, context)
@@ -372,6 +380,9 @@ class Attempt:
         """An unanswered caller hears this very status."""
         if self.phase is not Phase.WAITING:
             self.killed(channel, CAUSE_OF_SIP.get(sip, "NORMAL_UNSPECIFIED"))
+            return
+        if self._asking is not None:
+            self._asking.then(partial(self._after_asking, partial(self.responded, channel, sip)))
             return
         self._stop_timers()
         self._end_channel(CAUSE_OF_SIP.get(sip, "NORMAL_UNSPECIFIED"), "send_refuse")

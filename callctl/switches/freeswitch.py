@@ -154,9 +154,10 @@ class FreeSwitch:
         return asked if asked is not None else (await self._do(told))[0]
 
     async def _answer_ask(self, call: TrackedCall, command: str) -> Outcome | None:
-        """Answer a channel that asked for itself, and let it go on; None: it does not wait there (any more)."""
+        """Answer a channel that asked for itself, and let it go on; None: it does not wait there, any more or yet."""
         ask, call.ask = call.ask, None
         if ask is None or not ask.open:
+            call.told = True
             return None
         try:
             if not self.may_act():
@@ -308,6 +309,10 @@ class FreeSwitch:
 
     def _asked(self, ask: Ask, key: str, facts: wire.Facts) -> None:
         call = self._calls.track(key, facts)
+        if call.told:
+            # A comparison found its offer first. What it was told on the link counts once it waits no longer.
+            ask.close()
+            return
         call.ask = ask
         self._offer(key, call)
 

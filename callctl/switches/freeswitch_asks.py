@@ -28,6 +28,8 @@ MOST_WAITING = 5_000
 """Channels that wait for an answer at once; more than these park."""
 SILENT_S = 5.0
 """How long whoever has connected may take to say what it offers."""
+PATIENCE_S = 8.0
+"""How long a channel waits for us; then it parks, where it is found again. The switch would end it after 12 s."""
 BACKLOG = 4096
 """Channels whose connection nobody has taken yet: with fewer, a controller that stands still would have them hang."""
 
@@ -40,7 +42,7 @@ class Ask(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._known = False
-        self._silent: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._answers: deque[asyncio.Future[str]] = deque()
 
     # ---- the channel
@@ -51,7 +53,7 @@ class Ask(asyncio.Protocol):
         self._asks.waiting.add(self)
         if self._asks.listens() and len(self._asks.waiting) <= MOST_WAITING:
             self._transport.write(FIRST)
-            self._silent = asyncio.get_running_loop().call_later(SILENT_S, self._odd, "silence")
+            self._timer = asyncio.get_running_loop().call_later(SILENT_S, self._odd, "silence")
         else:
             self.close()
 
@@ -79,7 +81,8 @@ class Ask(asyncio.Protocol):
         match headers.get("Content-Type"):
             case "command/reply" if not self._known:
                 self._known = True
-                self._hush()
+                self._stop_timer()
+                self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self.close)
                 try:
                     self._asks.take(self, headers.get("Reply-Text", ""))
                 except wire.HostileText as why:
@@ -93,10 +96,10 @@ class Ask(asyncio.Protocol):
             case _:
                 self._odd("no answer")
 
-    def _hush(self) -> None:
-        if self._silent is not None:
-            self._silent.cancel()
-            self._silent = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _odd(self, what: str) -> None:
         self._asks.count_hostile(what)
@@ -105,7 +108,7 @@ class Ask(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Tell who waits for an answer."""
         self._transport = None
-        self._hush()
+        self._stop_timer()
         self._asks.waiting.discard(self)
         while self._answers:
             answer = self._answers.popleft()

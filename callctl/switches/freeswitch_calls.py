@@ -37,6 +37,8 @@ class TrackedCall:
     timer: asyncio.TimerHandle | None = None
     ask: Ask | None = None
     """Where its channel waits for an answer, if it asked for itself."""
+    told: bool = False
+    """It was answered over the link, or is being answered: where its channel asks now, it need not wait."""
     missed: int = 0
     """Comparisons with the switch in a row that did not show it."""
 

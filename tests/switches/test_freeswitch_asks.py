@@ -115,6 +115,52 @@ async def test_a_controller_that_dies_before_it_answers_lets_the_channel_park() 
         await told.wait(CallAnswered, offer.call_id)
 
 
+def held_back(asks: Asks) -> list[tuple[Ask, str]]:
+    """Keep what channels say they offer until the test gives it on."""
+    said: list[tuple[Ask, str]] = []
+    asks.take = lambda ask, text: said.append((ask, text))  # type: ignore[method-assign]
+    return said
+
+
+async def test_a_call_that_a_comparison_found_before_it_asked() -> None:
+    """It is let in over the link; its own question, which comes behind, is not waited with: it goes on at once."""
+    async with house() as (sim, switch, told):
+        said = held_back(switch._asks)
+        sim.place(plan(talk_s=9))
+        await until(lambda: bool(said))
+        [call] = await switch.live_calls()
+        assert await switch.admit(call.call_id, grant_s=60, ring_s=30) is Outcome.DONE
+        assert [channel.application for channel in sim.channels.values()] == ["socket"]
+        Asks.take(switch._asks, *said[0])
+        await told.wait(CallAnswered, call.call_id)
+        assert told.of(CallOffered) == []
+
+
+async def test_a_call_that_a_comparison_found_and_that_is_refused() -> None:
+    """The same for a refusal: its caller hears it, and not 503 after twelve seconds."""
+    async with house() as (sim, switch, _):
+        said = held_back(switch._asks)
+        placed = sim.place(plan())
+        await until(lambda: bool(said))
+        [call] = await switch.live_calls()
+        assert await switch.refuse(call.call_id, BROKE) is Outcome.DONE
+        Asks.take(switch._asks, *said[0])
+        async with asyncio.timeout(3):
+            assert (await placed.over()).refused_sip == 402
+
+
+async def test_a_call_that_nobody_decides_parks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the switch ends it, it goes where it is found again; what is decided then reaches it there."""
+    monkeypatch.setattr(freeswitch_asks, "PATIENCE_S", 0.2)
+    async with house() as (sim, switch, told):
+        sim.place(plan(talk_s=9))
+        offer = await told.wait(CallOffered)
+        await until(lambda: [channel.application for channel in sim.channels.values()] == ["park"])
+        assert not sim.tasks(f"ask~{offer.call_id.partition(':')[2]}")
+        assert await switch.admit(offer.call_id, grant_s=60, ring_s=30) is Outcome.DONE
+        await told.wait(CallAnswered, offer.call_id)
+
+
 async def test_a_controller_that_hangs_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody answers: the switch itself ends the call, and its caller hears 503."""
     monkeypatch.setattr(freeswitch_dialplan, "ASK_S", 1)
