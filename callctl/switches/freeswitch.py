@@ -71,8 +71,7 @@ class FreeSwitch:
             setup=wire.SETUP,
             ping=wire.TIME,
         )
-        self._asks = Asks(ids=ids, listens=lambda: self._told_up and self.may_act(), on_ask=self._asked)
-        self._answers_asks = settings.asks
+        self._asks = Asks(lambda: self._told_up and self.may_act(), here=settings.asks, ids=ids, on_ask=self._asked)
         self._tell: Callable[[SwitchEvent], None] = lambda _: None
         self._calls = CallTable()
         self._look = Look(
@@ -103,8 +102,7 @@ class FreeSwitch:
     async def start(self, tell: Callable[[SwitchEvent], None]) -> None:
         """Connect and stay connected; returns at once."""
         self._tell = tell
-        if self._answers_asks:
-            await self._asks.open()
+        await self._asks.open()
         self.link.start()
 
     async def stop(self) -> None:
@@ -309,8 +307,8 @@ class FreeSwitch:
 
     def _asked(self, ask: Ask, key: str, facts: wire.Facts) -> None:
         call = self._calls.track(key, facts)
-        if call.told:
-            # A comparison found its offer first. What it was told on the link counts once it waits no longer.
+        if call.told or (call.ask is not None and call.ask.open):
+            # A comparison found its offer first, and it is told on the link. Or it asks twice, which no channel does.
             ask.close()
             return
         call.ask = ask

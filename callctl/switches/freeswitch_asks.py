@@ -143,25 +143,27 @@ class Ask(asyncio.Protocol):
 
 
 class Asks(Watchful):
-    """Where the channels of one FreeSWITCH on this machine ask. `listens` says whether we would answer now.
+    """Where the channels of one FreeSWITCH ask. `here`: it is on this machine; `listens`: we would answer now.
 
     `on_ask` is told the connection, the offer's key and its facts.
     """
 
     def __init__(
-        self, *, ids: Ids, listens: Callable[[], bool], on_ask: Callable[[Ask, str, wire.Facts], None]
+        self, listens: Callable[[], bool], *, here: bool, ids: Ids, on_ask: Callable[[Ask, str, wire.Facts], None]
     ) -> None:
         super().__init__("asks", HERE)
         self.listens = listens
         self.waiting: set[Ask] = set()
+        self._here = here
         self._on_ask = on_ask
         self._token = ids.secret()
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Listen, on a port that is free. Raises `OSError`."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Ask(self), HERE, 0, backlog=BACKLOG)
+        """Listen, on a port that is free, for a switch that is here. Raises `OSError`."""
+        if self._here:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(lambda: Ask(self), HERE, 0, backlog=BACKLOG)
 
     def close(self) -> None:
         """Let all go on that wait."""

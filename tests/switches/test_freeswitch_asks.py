@@ -149,6 +149,27 @@ async def test_a_call_that_a_comparison_found_and_that_is_refused() -> None:
             assert (await placed.over()).refused_sip == 402
 
 
+async def test_a_second_question_for_the_same_call_is_not_answered() -> None:
+    """Somebody who has read what a channel said says it again: the channel that asked first is the one that is told."""
+    async with house() as (sim, switch, told):
+        said = held_back(switch._asks)
+        sim.place(plan(talk_s=9))
+        await until(lambda: bool(said))
+        ask, text = said.pop()
+        Asks.take(switch._asks, ask, text)
+        offer = await told.wait(CallOffered)
+        port = int(sim.variable("callctl_ask_at").rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(reply(text))
+        await until(lambda: bool(said))
+        Asks.take(switch._asks, *said.pop())
+        assert await reader.read() == freeswitch_asks.FIRST
+        writer.close()
+        assert await switch.admit(offer.call_id, grant_s=60, ring_s=30) is Outcome.DONE
+        await told.wait(CallAnswered, offer.call_id)
+        assert len(told.of(CallOffered)) == 1
+
+
 async def test_a_call_that_nobody_decides_parks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the switch ends it, it goes where it is found again; what is decided then reaches it there."""
     monkeypatch.setattr(freeswitch_asks, "PATIENCE_S", 0.2)
@@ -231,7 +252,7 @@ async def listening() -> AsyncIterator[tuple[Asks, list[str], int]]:
     def on_ask(_: Ask, key: str, facts: freeswitch_wire.Facts) -> None:
         offers.append(f"{key}|{facts.account_code}")
 
-    asks = Asks(ids=FixedIds(), listens=lambda: True, on_ask=on_ask)
+    asks = Asks(lambda: True, here=True, ids=FixedIds(), on_ask=on_ask)
     await asks.open()
     try:
         yield asks, offers, int(asks.here()[1].rpartition(":")[2])
@@ -317,7 +338,7 @@ def test_no_bytes_make_an_offer_or_an_error(pieces: list[bytes]) -> None:
 
     async def fed() -> None:
         offers: list[str] = []
-        asks = Asks(ids=FixedIds(), listens=lambda: True, on_ask=lambda _, key, __: offers.append(key))
+        asks = Asks(lambda: True, here=True, ids=FixedIds(), on_ask=lambda _, key, __: offers.append(key))
         ask = Ask(asks)
         ask.connection_made(Sink())
         for piece in pieces:
