@@ -100,8 +100,7 @@ async def test_what_a_day_has_cost_survives_a_lost_credit_store(house: House) ->
     cost = (await house.record(call)).cost_micros
     assert 10_000 <= cost <= 20_000
     await house.audit()
-    for key in await house.redis.keys(f"{{{house.journal_path.parent.name}}}:*"):
-        await house.redis.delete(key)
+    await house.lose_redis()
     for _ in range(100):
         if not await house.credit.empty() and controller.ready:
             break

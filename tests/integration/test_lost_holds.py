@@ -167,8 +167,7 @@ async def test_a_call_is_promised_no_more_than_its_switch_was_told(
     house.switch.answer(call)
     await asyncio.sleep(0.2)
     await house.kill()
-    async for key in house.redis.scan_iter(match=f"{{{house.credit._base[1:-2]}}}*"):
-        await house.redis.delete(key)
+    await house.lose_redis()
 
     async def slowly(_watch: Watch, _call_ids: object) -> None:
         await asyncio.sleep(1.2)
@@ -199,8 +198,7 @@ async def test_nobody_spends_what_an_ended_call_owes(house: House, monkeypatch: 
         if ends == "before the loss":
             house.switch.end(call)
             await asyncio.sleep(0.2)
-        async for key in house.redis.scan_iter(match=f"{{{house.credit._base[1:-2]}}}*"):
-            await house.redis.delete(key)
+        await house.lose_redis()
         if ends == "after the loss":
             house.switch.end(call)
         await asyncio.sleep(3.0)
