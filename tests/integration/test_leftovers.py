@@ -120,6 +120,7 @@ async def test_what_a_waiting_controller_is_owed_is_held_when_redis_is_lost(
             assert next_one.refused.code == "no_money"
         if ends == "while it stops":
             await second.stop()  # who waited leads again, and settles it
+            await leading(first, 15.0)
         assert (await house.record(call)).cost_micros == 600_000
         await house.record(next_one)
         assert await house.balance(customer) == 0
