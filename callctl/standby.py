@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 import structlog
@@ -58,6 +58,23 @@ def is_dead(token: str) -> bool:
     except OSError:
         return False
     return False
+
+
+async def to_the_end(work: Coroutine[None, None, None]) -> None:
+    """Carry work out whatever is cancelled meanwhile; the cancellation takes effect afterwards.
+
+    A controller that is told to end while it stops would leave its loops running, and one of them may not end any more.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 class Standby:
@@ -153,11 +170,14 @@ class Standby:
                 raise
         finally:
             self.controller = None
-            await controller.stop()
-            await end_tasks(tasks)  # what it asks must not come after we have left
-            self.lease.credit.runs.forget()
-            with contextlib.suppress(CreditUnavailable):
-                await self.lease.leave()
+            await to_the_end(self._give_up(controller, tasks))
+
+    async def _give_up(self, controller: Controller, tasks: Sequence[asyncio.Task[None]]) -> None:
+        await controller.stop()
+        await end_tasks(tasks)  # what it asks must not come after we have left
+        self.lease.credit.runs.forget()
+        with contextlib.suppress(CreditUnavailable):
+            await self.lease.leave()
 
     async def _settle(self) -> None:
         try:

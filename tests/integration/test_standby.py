@@ -20,11 +20,13 @@ from billing.ports import SystemClock, SystemIds, to_ms
 from callctl.controller import Controller
 from callctl.journal import Journal
 from callctl.leftovers import Leftovers
+from callctl.settler import Settler
 from callctl.standby import Standby, is_dead, name_of_this_process
 from callctl.switches.base import CallAnswered, Outcome
 from tests.credit_fixtures import open_wallet, shares
 from tests.fakes import FakeSwitch
 from tests.integration.test_controller import CLOCK, House, decided, house, server
+from tests.switches.scripted_ami import until
 
 __all__ = ["house", "server"]
 
@@ -443,3 +445,26 @@ async def test_a_stop_ends_although_a_client_swallows_the_cancellation(house: Ho
             await one.stop()
         assert one.lease.taken
         assert await house.redis.get(f"{{{house.journal_path.parent.name}}}:lease:fake") != one.lease.token
+
+
+async def test_who_is_ended_while_it_stops_stops_to_the_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has lost the lead and is told to end: none of its loops runs on, and its journal is closed."""
+    async with pair(house) as (first, second):
+        await leading(first)
+        controller = first.controller
+        assert controller is not None
+        call = await decided(house.switch.offer(1, "nobody", "33123"))
+        assert call.refused
+        with monkeypatch.context() as patch:
+            patch.setattr(Settler, "drained", slowly)
+            await house.redis.delete(f"{{{house.journal_path.parent.name}}}:lease:fake")  # as if it had been frozen
+            assert await second.lease.seek()
+            await until(lambda: first.controller is None)
+            await first.stop()
+        assert all(loop.done() for loop in controller._loops)
+        await leading(second)
+
+
+async def slowly(_settler: Settler, _most_s: float) -> bool:
+    await asyncio.sleep(1.0)
+    return True
