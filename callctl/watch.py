@@ -184,7 +184,7 @@ class Watch:
             now = its.now_on(switch.name)
             its.tell(CallOffered(seen.call_id, now, seen.direction, seen.account_code, seen.caller, seen.callee))
         for call_id in plan.readmit:
-            if call := its.calls.get(call_id):
+            if (call := its.calls.get(call_id)) and call.stage is Stage.RINGING:  # unless it was answered meanwhile
                 await self._readmit(switch, call)
         for call_id, at in plan.answered:
             its.tell(CallAnswered(call_id, at))

@@ -13,6 +13,7 @@ from billing.settings import ControlSettings
 from callctl.switches.base import LiveCall, Outcome
 from tests.fakes import FakeSwitch
 from tests.integration.test_controller import House, build, decided, server
+from tests.switches.scripted_ami import until
 
 __all__ = ["server"]
 
@@ -110,4 +111,29 @@ async def test_a_call_whose_time_to_ring_is_over_is_refused(house: House) -> Non
     assert (call.admitted, call.refused and call.refused.sip_status) == (False, 503)
     assert (await house.record(call)).cost_micros == 0
     assert await house.balance(customer) == 5 * EURO
+    await house.audit()
+
+
+async def test_a_call_that_is_answered_while_it_is_looked_at_is_not_refused(house: House) -> None:
+    """The list showed it waiting, its time to ring is over; but it talks by now, and goes on."""
+    house.account("100", "5")
+    house.settings = ControlSettings(slice_s=60, ring_s=2, resync_s=60.0)
+    controller = await house.begin()
+    unheard(house.switch, 5)
+    call = house.switch.offer(1, "100", "4930")
+    await until(lambda: bool(controller.calls))
+    await asyncio.sleep(1.4)
+
+    def answered() -> None:
+        if call.answered_at is None:
+            call.admitted, call.grant_s = True, 60.0
+            house.switch.answer(call)
+
+    after_the_list(house.switch, answered)
+    controller.watch.doubt("fake")
+    await until(lambda: call.answered_at is not None)
+    await asyncio.sleep(0.5)
+    assert (call.refused, call.ended_at) == (None, None)
+    house.switch.end(call)
+    await house.record(call)
     await house.audit()
