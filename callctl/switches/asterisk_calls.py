@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from callctl.pieces import in_pieces
 from callctl.switches import asterisk_wire as wire
 from callctl.switches.base import Direction, Outcome, Refusal
-
-MISSES = 3
+from callctl.switches.tracked import Table
 
 
 @dataclass(slots=True)
@@ -31,21 +28,16 @@ class TrackedCall:
     """Comparisons with the switch in a row that did not show it."""
 
 
-class CallTable:
+class CallTable(Table[TrackedCall]):
     """Calls by key and by channel."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, TrackedCall] = {}
+        super().__init__()
         self._by_channel: dict[str, tuple[str, ...]] = {}
-        self._over: set[str] | None = None
 
     def __contains__(self, uniqueid: str) -> bool:
         """Tell whether a channel belongs to a call."""
         return uniqueid in self._by_channel
-
-    def get(self, key: str) -> TrackedCall | None:
-        """Return a call by its key."""
-        return self._by_key.get(key)
 
     def track(self, key: str, direction: Direction) -> TrackedCall:
         """Return the call of this key, new if need be. Raises `HostileText`."""
@@ -86,32 +78,13 @@ class CallTable:
                 if channel.answered_at is not None:
                     self.note_leg(call, channel.uniqueid, channel.answered_at)
 
-    @contextmanager
-    def looking(self) -> Iterator[set[str]]:
-        """Give the keys of the calls that end while this lasts: a list that is on its way may still show them."""
-        self._over = set()
-        try:
-            yield self._over
-        finally:
-            self._over = None
-
     def forget(self, call: TrackedCall) -> None:
         """The call is over."""
-        del self._by_key[call.key]
-        if self._over is not None:
-            self._over.add(call.key)
+        super().forget(call)
         for channel in {call.channel, call.leg} - {""}:
             keys = tuple(key for key in self._by_channel.pop(channel, ()) if key != call.key)
             if keys:
                 self._by_channel[channel] = keys
-
-    async def drop_missing(self, seen: Container[str]) -> None:
-        """Forget what the switch has not shown for a while, so that a lost end is not remembered for ever."""
-        async for calls in in_pieces(list(self._by_key.values())):
-            for call in calls:
-                call.missed = 0 if call.key in seen else call.missed + 1
-                if call.missed >= MISSES and self._by_key.get(call.key) is call:
-                    self.forget(call)
 
     def of_channel(self, uniqueid: str) -> list[TrackedCall]:
         """Return the calls that this channel offered or is the leg of."""

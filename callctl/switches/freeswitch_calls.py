@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from callctl.pieces import in_pieces
 from callctl.switches import freeswitch_wire as wire
 from callctl.switches.base import Outcome, Refusal
 from callctl.switches.freeswitch_asks import Ask
-
-MISSES = 3
+from callctl.switches.tracked import Table
 
 
 @dataclass(slots=True)
@@ -50,20 +47,8 @@ class TrackedCall:
         return self.leg
 
 
-class CallTable:
+class CallTable(Table[TrackedCall]):
     """Calls by key."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[str, TrackedCall] = {}
-        self._over: set[str] | None = None
-
-    def __len__(self) -> int:
-        """Return how many calls are known."""
-        return len(self._by_key)
-
-    def get(self, key: str) -> TrackedCall | None:
-        """Return a call by its key."""
-        return self._by_key.get(key)
 
     def track(self, key: str, facts: wire.Facts) -> TrackedCall:
         """Return the call of this key, new if need be. Raises `HostileText`."""
@@ -96,15 +81,6 @@ class CallTable:
                     call.ends_at, call.moved = ends_at, key in notes.until
                 yield call, moved
 
-    @contextmanager
-    def looking(self) -> Iterator[set[str]]:
-        """Give the keys of the calls that end while this lasts: a list that is on its way may still show them."""
-        self._over = set()
-        try:
-            yield self._over
-        finally:
-            self._over = None
-
     def forget(self, call: TrackedCall) -> None:
         """The call is over."""
         if call.timer is not None:
@@ -113,19 +89,9 @@ class CallTable:
         if call.ask is not None:
             call.ask.close()
             call.ask = None
-        self._by_key.pop(call.key, None)
-        if self._over is not None:
-            self._over.add(call.key)
+        super().forget(call)
 
     def forget_all(self) -> None:
         """Stop every timer."""
         for call in list(self._by_key.values()):
             self.forget(call)
-
-    async def drop_missing(self, seen: Container[str]) -> None:
-        """Forget what the switch has not shown for a while, so that a lost end is not remembered for ever."""
-        async for calls in in_pieces(list(self._by_key.values())):
-            for call in calls:
-                call.missed = 0 if call.key in seen else call.missed + 1
-                if call.missed >= MISSES and self._by_key.get(call.key) is call:
-                    self.forget(call)
